@@ -1,0 +1,29 @@
+"""The definitions: plain NumPy, loops where loops are the clearest; the oracle of every test.
+
+A kernel is imported with its family when it is first named, so that importing this package costs
+nothing.
+"""
+
+from minigan_kernels.lazy import kernels_of
+
+FAMILIES = {
+    "conv": "conv",
+    "conv_transpose": "conv",
+    "conv_weight_grad": "conv",
+    "norm": "norm",
+    "norm_backward": "norm",
+    "bias_act": "activation",
+    "bias_act_backward": "activation",
+    "axis_map": "resample",
+    "upfirdn2d": "upfirdn",
+    "grid_sample": "sample",
+    "grid_sample_backward": "sample",
+    "max_pool": "pool",
+    "take_rows": "index",
+    "scatter_rows": "index",
+    "gather_positions": "index",
+    "scatter_positions": "index",
+    "adam_step": "optim",
+}  # kernel -> the module that holds it
+
+__getattr__ = kernels_of(__name__, FAMILIES)

@@ -1,0 +1,197 @@
+"""Normalisation by its definition: batch, instance, layer and group norm, SPADE and AdaIN.
+
+They are one formula,
+
+    y = (x - mean) / sqrt(var + eps) * scale + shift,
+
+over different axes and with differently shaped scale and shift:
+
+    batch norm      x (N,C,H,W)      statistics over N,H,W    scale (1,C,1,1)
+    instance norm   x (N,C,H,W)      statistics over H,W      scale (1,C,1,1) or none
+    layer norm      x (N,C,H,W)      statistics over C,H,W    scale (1,C,H,W)
+    group norm      x (N,G,C/G,H,W)  statistics over C/G,H,W  scale (1,G,C/G,1,1)
+    SPADE           as batch norm    or instance norm         scale (N,C,H,W): 1 + gamma map
+    AdaIN           as instance norm                          scale (N,C,1,1): 1 + style
+
+`var` is the biased variance: the mean of the squared deviations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def norm(
+    x: Array, scale: Array | None, shift: Array | None, axes: tuple[int, ...], eps: float
+) -> tuple[Array, Array, Array]:
+    """Return (y, mean, rstd); rstd = 1 / sqrt(var + eps). Statistics keep their axes."""
+    mean = x.mean(axis=axes, keepdims=True)
+    variance = ((x - mean) ** 2).mean(axis=axes, keepdims=True)
+    rstd = 1 / np.sqrt(variance + eps)
+    y = (x - mean) * rstd
+    if scale is not None:
+        y = y * scale
+    if shift is not None:
+        y = y + shift
+    return y, mean, rstd
+
+
+def norm_backward(
+    g: Array,
+    x: Array,
+    scale: Array | None,
+    mean: Array,
+    rstd: Array,
+    axes: tuple[int, ...],
+    needs: tuple[bool, ...],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Return (dx, dscale, dshift), None where not needed.
+
+    With x^ = (x - mean) rstd, h = g scale, and E the mean over `axes`:
+
+        dx = rstd (h - E[h] - x^ E[h x^]),   dscale = sum g x^,   dshift = sum g.
+
+    E[h] is the way through the mean, x^ E[h x^] the way through the variance.
+    """
+    xhat = (x - mean) * rstd
+    h = g if scale is None else g * scale
+    dx = rstd * (
+        h - h.mean(axis=axes, keepdims=True) - xhat * (h * xhat).mean(axis=axes, keepdims=True)
+    )
+    if scale is None:
+        return (dx if needs[0] else None), None, None
+    broadcast = tuple(i for i in range(x.ndim) if scale.shape[i] == 1)
+    dscale = (g * xhat).sum(axis=broadcast, keepdims=True)
+    dshift = g.sum(axis=broadcast, keepdims=True)
+    return dx if needs[0] else None, dscale if needs[1] else None, dshift if needs[2] else None
+
+
+def batch_norm(
+    x: Array,
+    running_mean: Array,
+    running_var: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Array:
+    """Channel by channel: with the batch's statistics in training, the running ones otherwise.
+
+    `momentum` matters only to the running statistics, see `running_update`.
+    """
+    y = np.empty_like(x)
+    for c in range(x.shape[1]):
+        mean, variance = running_mean[c], running_var[c]
+        if training:
+            mean, variance = x[:, c].mean(), x[:, c].var()
+        y[:, c] = (x[:, c] - mean) / np.sqrt(variance + eps)
+        y[:, c] *= 1 if weight is None else weight[c]
+        y[:, c] += 0 if bias is None else bias[c]
+    return y
+
+
+def running_update(
+    x: Array, running_mean: Array, running_var: Array, momentum: float
+) -> tuple[Array, Array]:
+    """running <- (1 - momentum) running + momentum batch; the variance is the unbiased one."""
+    axes = (0, *range(2, x.ndim))
+    mean, variance = x.mean(axis=axes), x.var(axis=axes, ddof=1)
+    return (
+        (1 - momentum) * running_mean + momentum * mean,
+        (1 - momentum) * running_var + momentum * variance,
+    )
+
+
+def instance_norm(
+    x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
+) -> Array:
+    """Every channel of every sample by itself."""
+    y = np.empty_like(x)
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            plane = x[n, c]
+            y[n, c] = (plane - plane.mean()) / np.sqrt(plane.var() + eps)
+            y[n, c] *= 1 if weight is None else weight[c]
+            y[n, c] += 0 if bias is None else bias[c]
+    return y
+
+
+def layer_norm(
+    x: Array,
+    normalized_shape: tuple[int, ...],
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+) -> Array:
+    """Each sample over its last axes, those of `normalized_shape`."""
+    y = np.empty_like(x)
+    for i in np.ndindex(x.shape[: x.ndim - len(normalized_shape)]):
+        y[i] = (x[i] - x[i].mean()) / np.sqrt(x[i].var() + eps)
+        y[i] *= 1 if weight is None else weight
+        y[i] += 0 if bias is None else bias
+    return y
+
+
+def group_norm(
+    x: Array,
+    num_groups: int,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+) -> Array:
+    """Neighbouring channels of each sample in groups."""
+    y = np.empty_like(x)
+    size = x.shape[1] // num_groups
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            first = c // size * size
+            group = x[n, first : first + size]
+            y[n, c] = (x[n, c] - group.mean()) / np.sqrt(group.var() + eps)
+            y[n, c] *= 1 if weight is None else weight[c]
+            y[n, c] += 0 if bias is None else bias[c]
+    return y
+
+
+def pixel_norm(x: Array, eps: float = 1e-8) -> Array:
+    """y = x / sqrt(mean over channels of x^2 + eps)."""
+    y: Array = x / np.sqrt((x**2).mean(axis=1, keepdims=True) + eps)
+    return y
+
+
+def conditional_batch_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> Array:
+    """Batch norm in training whose weight and bias (N,C) differ from sample to sample."""
+    y = np.empty_like(x)
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            xhat = (x[n, c] - x[:, c].mean()) / np.sqrt(x[:, c].var() + eps)
+            y[n, c] = xhat * gamma[n, c] + beta[n, c]
+    return y
+
+
+def spade(
+    x: Array, gamma: Array, beta: Array, norm: str = "batch", eps: float = 1e-5
+) -> Array:
+    """y = norm(x) (1 + gamma) + beta, with gamma and beta maps of x's shape."""
+    y = np.empty_like(x)
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            seen = x[:, c] if norm == "batch" else x[n, c]
+            xhat = (x[n, c] - seen.mean()) / np.sqrt(seen.var() + eps)
+            y[n, c] = xhat * (1 + gamma[n, c]) + beta[n, c]
+    return y
+
+
+def adain(x: Array, scale: Array, shift: Array, eps: float = 1e-5) -> Array:
+    """y = instance_norm(x) (1 + scale) + shift, with scale and shift (N,C) made from a style."""
+    y = np.empty_like(x)
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            xhat = (x[n, c] - x[n, c].mean()) / np.sqrt(x[n, c].var() + eps)
+            y[n, c] = xhat * (1 + scale[n, c]) + shift[n, c]
+    return y

@@ -1,0 +1,555 @@
+"""The graph and its traversal: Function, Fused, backward, grad, no_grad, checkpoint.
+
+An operation is one class. Its instance is a node of the graph: it holds what `backward` needs and
+points at the nodes of its inputs (never at the input tensors, so nothing is kept alive that
+backward does not read). Nodes are numbered as they are made; walking them in falling order is
+walking the graph backward.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from minigan import random
+from minigan.backend import CPU, Array, Backend, backend_of
+from minigan.errors import DtypeError, GraphError, MiniganError, ShapeError, UsageError
+from minigan.tensor import SEQUENCE, Leaf, Tensor
+
+HOOKS: list[Any] = []  # objects with forward(node, inputs, out) and backward(node, g, grads)
+_RECORDING: ContextVar[bool] = ContextVar("recording", default=True)
+_RECOMPUTING: ContextVar[bool] = ContextVar("recomputing", default=False)
+_by_sequence = attrgetter("seq")
+_ndarray = np.ndarray
+_new = object.__new__
+_BOTH = (0, 1)
+
+
+class Function:
+    """One differentiable operation; its instance is the graph node of one result.
+
+    `forward` takes raw arrays (None where an optional input is absent). `backward` takes the
+    gradient at the output and the values that `saves` names, and returns one gradient per input
+    (None where `self.needs` is False). The very same `backward` runs on raw arrays normally and on
+    Tensors under create_graph: write it with operators and `OtherFunction.on`. What is kept on
+    `self` is a constant to higher derivatives: shapes, masks, indices and options only.
+    """
+
+    saves: tuple[str, ...] = ()  # inputs of forward that backward reads, or "out"
+    is_view = False  # the result may share memory with the first input
+    needs: tuple[bool, ...] = (True,)  # which inputs want a gradient
+    seq: int
+    parents: tuple[Any, ...] | None = None  # None: freed
+    saved: tuple[Any, ...] = ()
+    versions: tuple[int, ...] = ()
+    out: Array
+    out_version: list[int]
+    backend: Backend = CPU
+    _keep: tuple[int, ...] = ()
+    _keeps_out = False
+
+    def __init_subclass__(cls) -> None:
+        names = cls._input_names()
+        unknown = [name for name in cls.saves if name not in (*names, "out")]
+        if unknown:
+            raise UsageError(f"{cls.__name__}.saves names {unknown}, not inputs of forward {names}")
+        cls._keep = tuple(names.index(name) for name in cls.saves if name != "out")
+        cls._keeps_out = "out" in cls.saves
+
+    forward: Callable[..., Array]
+    backward: Callable[..., Any]
+
+    @classmethod
+    def _input_names(cls) -> tuple[str, ...]:
+        if not hasattr(cls, "forward"):
+            return ()
+        code = cls.forward.__code__
+        return code.co_varnames[1 : code.co_argcount]
+
+    @property
+    def kernels(self) -> Any:
+        """The kernels of the device that the inputs live on."""
+        return self.backend.kernels
+
+    @property
+    def xp(self) -> Any:
+        """The array module of the device that the inputs live on."""
+        return self.backend.xp
+
+    @classmethod
+    def apply(cls, *inputs: Any, **attributes: Any) -> Tensor:
+        """Run the operation on Tensors (None: absent) and record it if it may need a gradient."""
+        node = _new(cls)
+        if attributes:
+            node.__dict__.update(attributes)
+        count = len(inputs)
+        if count == 1:  # one and two inputs are spelled out: they are most calls, and twice as fast
+            (x,) = inputs
+            array = x._data
+            arrays: tuple[Any, ...] = (array,)
+            parents: tuple[Any, ...] = (x.node,)
+            recorded = x.node is not None
+        elif count == 2 and inputs[1] is not None:
+            x, y = inputs
+            arrays = array, other = x._data, y._data
+            parents = x.node, y.node
+            needs = node.needs = x.node is not None, y.node is not None
+            recorded = needs[0] or needs[1]
+            if array.dtype is not other.dtype:
+                _check_dtypes(node, arrays)
+        else:
+            arrays = tuple([None if t is None else t._data for t in inputs])
+            parents = tuple([None if t is None else t.node for t in inputs])
+            node.needs = tuple([p is not None for p in parents])
+            recorded = True in node.needs
+            array = arrays[0]
+            _check_dtypes(node, arrays)
+        if type(array) is not _ndarray:
+            node.backend = backend_of(array)
+        try:
+            out = node.forward(*arrays)
+        except Exception as error:
+            _explain(error, node, arrays)
+            raise
+        if type(out) is not _ndarray and node.backend is CPU:
+            out = np.asarray(out)  # NumPy turns results without axes into scalars
+        if HOOKS:
+            for hook in HOOKS:
+                hook.forward(node, inputs, out)
+        version = inputs[0].version if cls.is_view else [0]
+        if not (recorded and _RECORDING.get()):
+            return Tensor(out, None, version)
+        node.seq = next(SEQUENCE)
+        node.parents = parents
+        if cls._keep:
+            if count == 1:
+                node.saved = inputs
+                node.versions = (x.version[0],)
+            elif count == 2 and cls._keep == _BOTH and inputs[1] is not None:
+                node.saved = inputs
+                node.versions = x.version[0], y.version[0]
+            else:
+                node.saved = tuple([inputs[i] for i in cls._keep])
+                node.versions = tuple([0 if t is None else t.version[0] for t in node.saved])
+        if cls._keeps_out:  # the bare array: keeping the Tensor would be a reference cycle
+            node.out = out
+            node.out_version = version
+        return Tensor(out, node, version)
+
+    @classmethod
+    def on(cls, *inputs: Any, **attributes: Any) -> Any:
+        """The operation inside a backward: on Tensors if any input is one, else on raw arrays."""
+        for x in inputs:
+            if isinstance(x, Tensor):
+                return cls.apply(
+                    *[t if t is None or isinstance(t, Tensor) else Tensor(t) for t in inputs],
+                    **attributes,
+                )
+        node = _new(cls)
+        if attributes:
+            node.__dict__.update(attributes)
+        if type(inputs[0]) is not _ndarray:
+            node.backend = backend_of(inputs[0])
+        return node.forward(*inputs)
+
+    def saved_values(self, as_tensors: bool) -> list[Any]:
+        """What `saves` names, in that order, after checking that nothing changed since."""
+        values: list[Any] = []
+        if self.saved:
+            for t, version in zip(self.saved, self.versions, strict=False):
+                if t is None:
+                    values.append(None)
+                    continue
+                if t.version[0] != version:
+                    _refuse_changed(self, getattr(t, "name", "") or f"an input {t!r}")
+                values.append(t if as_tensors else t._data)
+        if self._keeps_out:
+            if self.out_version[0]:
+                _refuse_changed(self, "its result")
+            values.append(Tensor(self.out, self, self.out_version) if as_tensors else self.out)
+        return values
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+
+class Fused(Function):
+    """An operation with a hand-written gradient kernel and a reference of primitive operations.
+
+    `backward_kernel` serves the normal pass, on raw arrays. Under create_graph `reference` is
+    run on the saved inputs and differentiated instead, which makes every order exact: statistics
+    kept on `self` are constants to a kernel, but not to mathematics.
+    """
+
+    _kernel_reads: tuple[int, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._kernel_reads = cls._keep
+        cls._keep = tuple(range(len(cls._input_names())))  # the reference needs every input
+
+    backward_kernel: Callable[..., Any]
+    reference: Callable[..., Tensor]
+
+    def backward(self, g: Any, *saved: Any) -> Any:
+        if isinstance(g, Tensor):
+            return self._differentiate_reference(g, saved)
+        reads = [saved[i] for i in self._kernel_reads]
+        return self.backward_kernel(g, *reads, *saved[len(self._keep) :])
+
+    def _differentiate_reference(self, g: Tensor, saved: Sequence[Any]) -> tuple[Any, ...]:
+        assert self.parents is not None
+        floor = next(SEQUENCE)
+        y = self.reference(*saved[: len(self._keep)])
+        targets = {p: None for p, need in zip(self.parents, self.needs, strict=True) if need}
+        grads = {} if y.node is None else _traverse([(y.node, g)], targets, True, True, floor)
+        # An input that occurs twice has one node: its whole gradient goes to the first place.
+        return tuple([grads.pop(p, None) if p is not None else None for p in self.parents])
+
+
+@contextlib.contextmanager
+def no_grad() -> Iterator[None]:
+    """Inside it (a `with` block or a decorated function) operations are not recorded."""
+    token = _RECORDING.set(False)
+    try:
+        yield
+    finally:
+        _RECORDING.reset(token)
+
+
+@contextlib.contextmanager
+def enable_grad() -> Iterator[None]:
+    """Inside it operations are recorded again, even within `no_grad`."""
+    token = _RECORDING.set(True)
+    try:
+        yield
+    finally:
+        _RECORDING.reset(token)
+
+
+def is_recording() -> bool:
+    """Whether operations are recorded at this point."""
+    return _RECORDING.get()
+
+
+def is_recomputing() -> bool:
+    """Whether a checkpoint runs its function again: side effects must not happen twice."""
+    return _RECOMPUTING.get()
+
+
+def backward(loss: Tensor, retain_graph: bool = False) -> None:
+    """Add d(loss)/d(leaf) to `.grad` of every leaf that `loss` depends on.
+
+    The graph is freed on the way unless `retain_graph`; `.grad` never carries a graph (use `grad`
+    with create_graph=True to differentiate a gradient).
+    """
+    roots = _roots([loss], None, False)
+    _traverse(roots, None, False, retain_graph, 0)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Array | Sequence[Tensor | Array] | None = None,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+) -> list[Tensor | None]:
+    """Return d<outputs, grad_outputs>/d(input) for each input; None where there is no path.
+
+    Touches no `.grad` and visits only nodes on a path to `inputs`.
+
+    Parameters
+    ----------
+    outputs : tensors to differentiate.
+    inputs : leaves or intermediate tensors.
+    grad_outputs : cotangents shaped like the outputs; ones by default, for scalars only.
+    create_graph : record the computation of the gradients, so that they can be differentiated.
+    retain_graph : keep the graph for another pass; equals `create_graph` by default.
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if grad_outputs is not None and not isinstance(grad_outputs, list | tuple):
+        grad_outputs = [grad_outputs]  # type: ignore[list-item]
+    for i, x in enumerate(inputs):
+        if x.node is None:
+            raise GraphError(
+                f"grad: input {i} {x!r} is a constant",
+                why="only tensors with requires_grad=True, or computed from such, have gradients",
+                fix="set requires_grad before the computation (and check for no_grad or detach)",
+            )
+    roots = _roots(outputs, grad_outputs, create_graph)
+    targets = {x.node: None for x in inputs if x.node is not None}
+    retain = create_graph if retain_graph is None else retain_graph
+    floor = min((node.seq for node in targets), default=0)
+    found = _traverse(roots, targets, create_graph, retain, floor)
+    results: list[Tensor | None] = []
+    for x in inputs:
+        g = found.get(x.node)
+        if g is not None and g.shape != x.shape:
+            raise ShapeError(
+                f"grad: the gradient of a {x.shape} tensor has shape {g.shape}",
+                why="a backward returned a gradient of another shape than its input",
+                fix="sum over broadcast axes in that backward (see sum_to)",
+            )
+        results.append(g if g is None or isinstance(g, Tensor) else Tensor(np.asarray(g)))
+    return results
+
+
+def checkpoint(fn: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Return fn(*inputs), keeping nothing of its graph: backward runs `fn` again.
+
+    Trades one more forward pass for memory. Random draws repeat themselves, running statistics
+    are not updated twice, tensors that `fn` reads from outside get their gradients too, and the
+    result can be differentiated to any order.
+
+    Parameters
+    ----------
+    fn : function of tensors that returns one Tensor.
+    inputs : its arguments.
+    """
+    if not _RECORDING.get():
+        return fn(*inputs)
+    rng, floor = random.state(), next(SEQUENCE)
+    with hook(_Reads()) as reads:
+        result = fn(*inputs)
+    if not isinstance(result, Tensor):
+        raise UsageError("checkpoint: the function must return one Tensor")
+    if result.node is None or result.node.seq < floor:
+        return result
+    inner = [node for node in _reachable([result.node], floor) if node.seq > floor]
+    outer = {p: None for node in inner for p in node.parents if p is not None and p.seq < floor}
+    node = Checkpoint()
+    node.fn, node.inputs, node.rng, node.reads = fn, inputs, rng, reads
+    node.seq, node.parents = next(SEQUENCE), tuple(outer)
+    return Tensor(result._data, node)
+
+
+class _Reads:
+    """Remembers the version of every tensor that operations read, without keeping the tensor."""
+
+    def __init__(self) -> None:
+        self.cells: dict[int, tuple[list[int], int, str]] = {}
+
+    def forward(self, node: Function, inputs: tuple[Tensor | None, ...], out: Array) -> None:
+        for t in inputs:
+            if t is not None and id(t.version) not in self.cells:
+                self.cells[id(t.version)] = t.version, t.version[0], getattr(t, "name", "")
+
+    def backward(self, node: Function, g: Any, grads: tuple[Any, ...]) -> None:
+        """Gradients taken inside the function read nothing new."""
+
+    def check(self, node: Function) -> None:
+        for cell, version, name in self.cells.values():
+            if cell[0] != version:
+                _refuse_changed(node, name or "a tensor that the function read")
+
+
+class Checkpoint(Function):
+    """y = fn(inputs), recomputed when its gradient is wanted. Its parents are all nodes that the
+    function read, among them parameters that it reached through a closure."""
+
+    fn: Callable[..., Tensor]
+    inputs: tuple[Tensor, ...]
+    rng: dict[str, int]
+    reads: _Reads
+
+    def forward(self, *arrays: Array) -> Array:
+        raise UsageError("call minigan.checkpoint(fn, *tensors)")
+
+    def backward(self, g: Any, *saved: Any) -> tuple[Any, ...]:
+        assert self.parents is not None
+        self.reads.check(self)
+        create_graph = isinstance(g, Tensor)
+        rng, floor = random.state(), next(SEQUENCE)
+        random.set_state(self.rng)
+        token = _RECOMPUTING.set(True)
+        try:
+            with enable_grad():
+                y = self.fn(*self.inputs)
+        finally:
+            _RECOMPUTING.reset(token)
+            random.set_state(rng)
+        targets = {p: None for p, need in zip(self.parents, self.needs, strict=True) if need}
+        grads = _traverse([(y.node, g)], targets, create_graph, create_graph, floor)
+        return tuple([grads.get(p) for p in self.parents])
+
+
+def _roots(
+    outputs: Sequence[Tensor], cotangents: Sequence[Tensor | Array] | None, create_graph: bool
+) -> list[tuple[Any, Any]]:
+    """Pair each output's node with the gradient that enters there."""
+    roots: list[tuple[Any, Any]] = []
+    for i, y in enumerate(outputs):
+        if y.node is None:
+            raise GraphError(
+                f"backward: {y!r} does not depend on anything that requires a gradient",
+                fix="check for no_grad, detach, or parameters with requires_grad=False",
+            )
+        g = None if cotangents is None else cotangents[i]
+        if g is None:
+            if y.size != 1:
+                raise ShapeError(
+                    f"backward: the output has {y.size} elements, not one",
+                    where=f"shape {y.shape}",
+                    fix="reduce it to a scalar, or pass grad_outputs to minigan.grad",
+                )
+            g = np.ones_like(y._data)
+        if g.shape != y.shape or g.dtype != y.dtype:
+            raise ShapeError(
+                f"grad: cotangent {g.dtype} {g.shape} does not fit output {y.dtype} {y.shape}"
+            )
+        if isinstance(g, Tensor):
+            roots.append((y.node, g if create_graph else g._data))
+        else:
+            roots.append((y.node, Tensor(g) if create_graph else g))
+    return roots
+
+
+def _reachable(start: Iterable[Any], floor: int) -> list[Any]:
+    """All nodes below `start` in rising order; nodes older than `floor` are not entered."""
+    nodes = set(start)
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node.seq < floor:
+            continue
+        if node.parents is None:
+            raise GraphError(
+                f"backward: the graph below {node!r} was freed already",
+                why="a backward pass frees the graph as it goes",
+                fix="compute the loss again, or pass retain_graph=True to the first pass",
+            )
+        for parent in node.parents:
+            if parent is not None and parent not in nodes:
+                nodes.add(parent)
+                stack.append(parent)
+    return sorted(nodes, key=_by_sequence)
+
+
+def _traverse(
+    roots: list[tuple[Any, Any]],
+    targets: dict[Any, Any] | None,
+    create_graph: bool,
+    retain_graph: bool,
+    floor: int,
+) -> dict[Any, Any]:
+    """Walk the graph backward from `roots`; return the gradients that reach `targets`.
+
+    With `targets` None every leaf is one, and its gradient is added to `.grad`. Gradients are
+    values that may be shared: the first contribution to a node is borrowed, the second makes a
+    new array, and only from the third on is that array (which nobody else knows) added to.
+    """
+    order = _reachable([node for node, _ in roots], floor)
+    live: Any = None
+    if targets is not None:
+        live = set(targets)
+        for node in order:
+            if node.seq >= floor and not live.isdisjoint(node.parents):
+                live.add(node)
+    grads: dict[Any, Any] = {}
+    owned: set[Any] = set()
+    found: dict[Any, Any] = {}
+    for node, g in roots:
+        grads[node] = g if node not in grads else grads[node] + g
+    token = _RECORDING.set(create_graph)
+    try:
+        while order:
+            node = order.pop()
+            g = grads.pop(node, None)
+            if g is None:
+                continue
+            if targets is None:
+                if type(node) is Leaf:
+                    if node.grad is not None:
+                        node.grad = np.asarray(node.grad + g)
+                    else:  # .grad belongs to the user, who may change it: never an alias
+                        node.grad = np.asarray(g) if node in owned else np.array(g)
+                    continue
+                parents = node.parents
+            else:
+                if node in targets:
+                    found[node] = g
+                parents = node.parents
+                if node.seq < floor or live.isdisjoint(parents):
+                    continue
+                node.needs = tuple([p in live for p in parents])
+            if node.saved or node._keeps_out:
+                parts = node.backward(g, *node.saved_values(create_graph))
+            else:
+                parts = node.backward(g)
+            if type(parts) is not tuple:
+                parts = (parts,)
+            if HOOKS:
+                for hook in HOOKS:
+                    hook.backward(node, g, parts)
+            for parent, part in zip(parents, parts, strict=True):
+                if part is None or parent is None or (live is not None and parent not in live):
+                    continue
+                present = grads.get(parent)
+                if present is None:
+                    grads[parent] = part
+                elif create_graph or parent not in owned:
+                    grads[parent] = present + part
+                    owned.add(parent)
+                else:
+                    present += part
+                    grads[parent] = present
+            if not retain_graph:
+                seq = node.seq
+                node.__dict__.clear()  # what it saved and its edges go now, not at the end
+                node.seq = seq
+    except Exception as error:
+        if not isinstance(error, MiniganError):
+            error.add_note(f"in the backward of {node!r}, gradient {g.dtype} {tuple(g.shape)}")
+        raise
+    finally:
+        _RECORDING.reset(token)
+    return found
+
+
+def _check_dtypes(node: Function, arrays: tuple[Any, ...]) -> None:
+    """All inputs of an operation share one dtype."""
+    dtypes = {array.dtype for array in arrays if array is not None}
+    if len(dtypes) > 1:
+        first = arrays[0].dtype
+        raise DtypeError(
+            f"{node!r}: mixed dtypes {' and '.join(sorted(map(str, dtypes)))}",
+            where=describe(arrays),
+            why="nothing is converted silently",
+            fix=f"convert one side, for example with .astype('{first}')",
+        )
+
+
+def describe(arrays: Iterable[Any]) -> str:
+    """Shapes and dtypes of arrays in words: "float32 (8, 3), float32 (3, 4)"."""
+    return ", ".join("None" if a is None else f"{a.dtype} {tuple(a.shape)}" for a in arrays)
+
+
+def _explain(error: Exception, node: Function, arrays: tuple[Any, ...]) -> None:
+    if isinstance(error, MiniganError):
+        error.where = error.where or f"{node!r} on {describe(arrays)}"
+    else:
+        error.add_note(f"in the forward of {node!r} on {describe(arrays)}")
+
+
+def _refuse_changed(node: Function, name: str) -> None:
+    raise GraphError(
+        f"backward: {name} changed after {node!r} saved it",
+        why="the gradient needs the value that forward used, and it was overwritten in place",
+        fix="call backward (or minigan.grad) before the optimizer steps, or compute the loss again",
+    )
+
+
+@contextlib.contextmanager
+def hook(observer: Any) -> Iterator[Any]:
+    """Let `observer` see every forward and backward inside a `with` block."""
+    HOOKS.append(observer)
+    try:
+        yield observer
+    finally:
+        HOOKS.remove(observer)

@@ -1,0 +1,136 @@
+"""A GAN is a game: players own networks, and in each step each of them lowers its own loss.
+
+The training loop (minigan/training/loop.py) knows nothing else about a GAN:
+
+    for each step:
+        game.start(batch)
+        for each player, as often as it repeats:
+            losses = player.losses()
+            grads  = mg.grad(sum of losses, player.parameters)
+            player.optimizer.step(grads)
+        game.finish()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from minigan.errors import CheckpointError
+from minigan.nn import Module, Parameter
+from minigan.optim import EMA, Optimizer
+from minigan.tensor import Tensor
+
+Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
+
+
+@dataclass
+class Player:
+    """One side of the game.
+
+    Attributes
+    ----------
+    name : short and unique within the game, such as "D" or "G"; statistics carry it.
+    parameters : what this player may change.
+    optimizer : steps them.
+    losses : called at the player's turn; the sum of the values is minimised. Names start with
+        "loss_" and are logged.
+    repeats : turns per step (a WGAN critic takes five).
+    """
+
+    name: str
+    parameters: list[Parameter]
+    optimizer: Optimizer
+    losses: Callable[[], dict[str, Tensor]]
+    repeats: int = 1
+
+
+class Game:
+    """Base of every GAN: `__init__` sets the attributes, `start`, `preview`, `sample` do the rest.
+
+    Attributes
+    ----------
+    name : the preset's name.
+    image_shape : C, H, W of what the generator makes.
+    players : in the order in which they move.
+    networks : name -> Module, such as {"G": ..., "D": ...}.
+    ema : name of a network -> its moving average.
+    log : figures of the step just played. Progress, verdict and report know by name
+        "d_real" = mean sigmoid(D(x)), "d_fake" = mean sigmoid(D(G(z))) in D's turn and
+        "d_fake_g" = the same in G's turn; any other name is logged and drawn too.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    players: list[Player]
+    networks: dict[str, Module]
+    ema: dict[str, EMA]
+    log: dict[str, float]
+
+    def start(self, batch: Any) -> None:
+        """Begin a step: keep the real batch, draw the noise, make what the turns share."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """End a step: the moving averages follow the weights."""
+        for average in self.ema.values():
+            average.update()
+
+    def preview(self) -> Arrays:
+        """Return name -> images (N, C, H, W) in [-1, 1] from fixed noise.
+
+        "fakes" comes from the raw weights, "fakes-ema" from their moving average. It must leave
+        no trace: no random stream but "preview", no running statistics, the mode as it was.
+        """
+        raise NotImplementedError
+
+    def sample(self, z: Array, *, net: str = "ema", labels: Array | None = None) -> Array:
+        """Return images (N, C, H, W) in [-1, 1] for noise z (N, ...), each independent of N.
+
+        net : "ema" (the raw weights if there is no average) or "raw".
+        labels : class indices (N,), for conditional games only.
+        """
+        raise NotImplementedError
+
+    def noise(self, rng: np.random.Generator, n: int) -> Array:
+        """Return n draws of the noise that `sample` takes."""
+        raise NotImplementedError
+
+    @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The optimizer of each player, by the player's name."""
+        return {player.name: player.optimizer for player in self.players}
+
+    def parts(self) -> dict[str, Any]:
+        """Everything with a state, by the prefix of its names in a checkpoint.
+
+        A game with more state (an image pool, an augmentation strength) adds it here.
+        """
+        named: dict[str, Any] = {f"networks.{name}": net for name, net in self.networks.items()}
+        named |= {f"optimizers.{name}": optimizer for name, optimizer in self.optimizers.items()}
+        return named | {f"ema.{name}": average for name, average in self.ema.items()}
+
+    def state_dict(self) -> Arrays:
+        """Return everything that training changes: networks, optimizers, averages, buffers."""
+        return {
+            f"{prefix}.{name}": array
+            for prefix, part in self.parts().items()
+            for name, array in part.state_dict().items()
+        }
+
+    def load_state_dict(self, arrays: Mapping[str, Array]) -> None:
+        """Take over what `state_dict` returned; every array must find its place."""
+        parts = self.parts()
+        sorted_out: dict[str, Arrays] = {prefix: {} for prefix in parts}
+        for name, array in arrays.items():
+            prefix = next((p for p in parts if name.startswith(p + ".")), None)
+            if prefix is None:
+                raise CheckpointError(f"{self.name}: the game has no place for '{name}'")
+            sorted_out[prefix][name.removeprefix(prefix + ".")] = array
+        for prefix, part in parts.items():
+            part.load_state_dict(sorted_out[prefix])
