@@ -1,4 +1,4 @@
-"""The graph and its traversal: Function, Fused, backward, grad, no_grad, checkpoint.
+"""The graph and its traversal: Function, Fused, backward, grad, no_grad.
 
 An operation is one class. Its instance is a node of the graph: it holds what `backward` needs and
 points at the nodes of its inputs (never at the input tensors, so nothing is kept alive that
@@ -16,14 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from minigan import random
 from minigan.backend import CPU, Array, Backend, backend_of
-from minigan.errors import DtypeError, GraphError, MiniganError, ShapeError, UsageError
+from minigan.errors import (
+    MiniganError,
+    UsageError,
+    changed_after_save,
+    check_dtypes,
+    constant_input,
+    constant_output,
+    explain,
+    freed_graph,
+    not_scalar,
+    wrong_cotangent,
+    wrong_gradient_shape,
+)
 from minigan.tensor import SEQUENCE, Leaf, Tensor
 
 HOOKS: list[Any] = []  # objects with forward(node, inputs, out) and backward(node, g, grads)
 _RECORDING: ContextVar[bool] = ContextVar("recording", default=True)
-_RECOMPUTING: ContextVar[bool] = ContextVar("recomputing", default=False)
+RECOMPUTING: ContextVar[bool] = ContextVar("recomputing", default=False)
 _by_sequence = attrgetter("seq")
 _ndarray = np.ndarray
 _new = object.__new__
@@ -101,20 +112,20 @@ class Function:
             needs = node.needs = x.node is not None, y.node is not None
             recorded = needs[0] or needs[1]
             if array.dtype is not other.dtype:
-                _check_dtypes(node, arrays)
+                check_dtypes(node, arrays)
         else:
             arrays = tuple([None if t is None else t._data for t in inputs])
             parents = tuple([None if t is None else t.node for t in inputs])
             node.needs = tuple([p is not None for p in parents])
             recorded = True in node.needs
             array = arrays[0]
-            _check_dtypes(node, arrays)
+            check_dtypes(node, arrays)
         if type(array) is not _ndarray:
             node.backend = backend_of(array)
         try:
             out = node.forward(*arrays)
         except Exception as error:
-            _explain(error, node, arrays)
+            explain(error, node, arrays)
             raise
         if type(out) is not _ndarray and node.backend is CPU:
             out = np.asarray(out)  # NumPy turns results without axes into scalars
@@ -166,11 +177,11 @@ class Function:
                     values.append(None)
                     continue
                 if t.version[0] != version:
-                    _refuse_changed(self, getattr(t, "name", "") or f"an input {t!r}")
+                    raise changed_after_save(getattr(t, "name", "") or f"an input {t!r}", self)
                 values.append(t if as_tensors else t._data)
         if self._keeps_out:
             if self.out_version[0]:
-                _refuse_changed(self, "its result")
+                raise changed_after_save("its result", self)
             values.append(Tensor(self.out, self, self.out_version) if as_tensors else self.out)
         return values
 
@@ -207,7 +218,7 @@ class Fused(Function):
         floor = next(SEQUENCE)
         y = self.reference(*saved[: len(self._keep)])
         targets = {p: None for p, need in zip(self.parents, self.needs, strict=True) if need}
-        grads = {} if y.node is None else _traverse([(y.node, g)], targets, True, True, floor)
+        grads = {} if y.node is None else traverse([(y.node, g)], targets, True, True, floor)
         # An input that occurs twice has one node: its whole gradient goes to the first place.
         return tuple([grads.pop(p, None) if p is not None else None for p in self.parents])
 
@@ -239,7 +250,7 @@ def is_recording() -> bool:
 
 def is_recomputing() -> bool:
     """Whether a checkpoint runs its function again: side effects must not happen twice."""
-    return _RECOMPUTING.get()
+    return RECOMPUTING.get()
 
 
 def backward(loss: Tensor, retain_graph: bool = False) -> None:
@@ -249,7 +260,7 @@ def backward(loss: Tensor, retain_graph: bool = False) -> None:
     with create_graph=True to differentiate a gradient).
     """
     roots = _roots([loss], None, False)
-    _traverse(roots, None, False, retain_graph, 0)
+    traverse(roots, None, False, retain_graph, 0)
 
 
 def grad(
@@ -277,106 +288,19 @@ def grad(
         grad_outputs = [grad_outputs]  # type: ignore[list-item]
     for i, x in enumerate(inputs):
         if x.node is None:
-            raise GraphError(
-                f"grad: input {i} {x!r} is a constant",
-                why="only tensors with requires_grad=True, or computed from such, have gradients",
-                fix="set requires_grad before the computation (and check for no_grad or detach)",
-            )
+            raise constant_input(i, x)
     roots = _roots(outputs, grad_outputs, create_graph)
     targets = {x.node: None for x in inputs if x.node is not None}
     retain = create_graph if retain_graph is None else retain_graph
     floor = min((node.seq for node in targets), default=0)
-    found = _traverse(roots, targets, create_graph, retain, floor)
+    found = traverse(roots, targets, create_graph, retain, floor)
     results: list[Tensor | None] = []
     for x in inputs:
         g = found.get(x.node)
         if g is not None and g.shape != x.shape:
-            raise ShapeError(
-                f"grad: the gradient of a {x.shape} tensor has shape {g.shape}",
-                why="a backward returned a gradient of another shape than its input",
-                fix="sum over broadcast axes in that backward (see sum_to)",
-            )
+            raise wrong_gradient_shape(x.shape, g.shape)
         results.append(g if g is None or isinstance(g, Tensor) else Tensor(np.asarray(g)))
     return results
-
-
-def checkpoint(fn: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Return fn(*inputs), keeping nothing of its graph: backward runs `fn` again.
-
-    Trades one more forward pass for memory. Random draws repeat themselves, running statistics
-    are not updated twice, tensors that `fn` reads from outside get their gradients too, and the
-    result can be differentiated to any order.
-
-    Parameters
-    ----------
-    fn : function of tensors that returns one Tensor.
-    inputs : its arguments.
-    """
-    if not _RECORDING.get():
-        return fn(*inputs)
-    rng, floor = random.state(), next(SEQUENCE)
-    with hook(_Reads()) as reads:
-        result = fn(*inputs)
-    if not isinstance(result, Tensor):
-        raise UsageError("checkpoint: the function must return one Tensor")
-    if result.node is None or result.node.seq < floor:
-        return result
-    inner = [node for node in _reachable([result.node], floor) if node.seq > floor]
-    outer = {p: None for node in inner for p in node.parents if p is not None and p.seq < floor}
-    node = Checkpoint()
-    node.fn, node.inputs, node.rng, node.reads = fn, inputs, rng, reads
-    node.seq, node.parents = next(SEQUENCE), tuple(outer)
-    return Tensor(result._data, node)
-
-
-class _Reads:
-    """Remembers the version of every tensor that operations read, without keeping the tensor."""
-
-    def __init__(self) -> None:
-        self.cells: dict[int, tuple[list[int], int, str]] = {}
-
-    def forward(self, node: Function, inputs: tuple[Tensor | None, ...], out: Array) -> None:
-        for t in inputs:
-            if t is not None and id(t.version) not in self.cells:
-                self.cells[id(t.version)] = t.version, t.version[0], getattr(t, "name", "")
-
-    def backward(self, node: Function, g: Any, grads: tuple[Any, ...]) -> None:
-        """Gradients taken inside the function read nothing new."""
-
-    def check(self, node: Function) -> None:
-        for cell, version, name in self.cells.values():
-            if cell[0] != version:
-                _refuse_changed(node, name or "a tensor that the function read")
-
-
-class Checkpoint(Function):
-    """y = fn(inputs), recomputed when its gradient is wanted. Its parents are all nodes that the
-    function read, among them parameters that it reached through a closure."""
-
-    fn: Callable[..., Tensor]
-    inputs: tuple[Tensor, ...]
-    rng: dict[str, int]
-    reads: _Reads
-
-    def forward(self, *arrays: Array) -> Array:
-        raise UsageError("call minigan.checkpoint(fn, *tensors)")
-
-    def backward(self, g: Any, *saved: Any) -> tuple[Any, ...]:
-        assert self.parents is not None
-        self.reads.check(self)
-        create_graph = isinstance(g, Tensor)
-        rng, floor = random.state(), next(SEQUENCE)
-        random.set_state(self.rng)
-        token = _RECOMPUTING.set(True)
-        try:
-            with enable_grad():
-                y = self.fn(*self.inputs)
-        finally:
-            _RECOMPUTING.reset(token)
-            random.set_state(rng)
-        targets = {p: None for p, need in zip(self.parents, self.needs, strict=True) if need}
-        grads = _traverse([(y.node, g)], targets, create_graph, create_graph, floor)
-        return tuple([grads.get(p) for p in self.parents])
 
 
 def _roots(
@@ -386,23 +310,14 @@ def _roots(
     roots: list[tuple[Any, Any]] = []
     for i, y in enumerate(outputs):
         if y.node is None:
-            raise GraphError(
-                f"backward: {y!r} does not depend on anything that requires a gradient",
-                fix="check for no_grad, detach, or parameters with requires_grad=False",
-            )
+            raise constant_output(y)
         g = None if cotangents is None else cotangents[i]
         if g is None:
             if y.size != 1:
-                raise ShapeError(
-                    f"backward: the output has {y.size} elements, not one",
-                    where=f"shape {y.shape}",
-                    fix="reduce it to a scalar, or pass grad_outputs to minigan.grad",
-                )
+                raise not_scalar(y.shape)
             g = np.ones_like(y._data)
         if g.shape != y.shape or g.dtype != y.dtype:
-            raise ShapeError(
-                f"grad: cotangent {g.dtype} {g.shape} does not fit output {y.dtype} {y.shape}"
-            )
+            raise wrong_cotangent(g, y)
         if isinstance(g, Tensor):
             roots.append((y.node, g if create_graph else g._data))
         else:
@@ -410,7 +325,7 @@ def _roots(
     return roots
 
 
-def _reachable(start: Iterable[Any], floor: int) -> list[Any]:
+def reachable(start: Iterable[Any], floor: int) -> list[Any]:
     """All nodes below `start` in rising order; nodes older than `floor` are not entered."""
     nodes = set(start)
     stack = list(nodes)
@@ -419,11 +334,7 @@ def _reachable(start: Iterable[Any], floor: int) -> list[Any]:
         if node.seq < floor:
             continue
         if node.parents is None:
-            raise GraphError(
-                f"backward: the graph below {node!r} was freed already",
-                why="a backward pass frees the graph as it goes",
-                fix="compute the loss again, or pass retain_graph=True to the first pass",
-            )
+            raise freed_graph(node)
         for parent in node.parents:
             if parent is not None and parent not in nodes:
                 nodes.add(parent)
@@ -431,7 +342,7 @@ def _reachable(start: Iterable[Any], floor: int) -> list[Any]:
     return sorted(nodes, key=_by_sequence)
 
 
-def _traverse(
+def traverse(
     roots: list[tuple[Any, Any]],
     targets: dict[Any, Any] | None,
     create_graph: bool,
@@ -444,7 +355,7 @@ def _traverse(
     values that may be shared: the first contribution to a node is borrowed, the second makes a
     new array, and only from the third on is that array (which nobody else knows) added to.
     """
-    order = _reachable([node for node, _ in roots], floor)
+    order = reachable([node for node, _ in roots], floor)
     live: Any = None
     if targets is not None:
         live = set(targets)
@@ -510,39 +421,6 @@ def _traverse(
     finally:
         _RECORDING.reset(token)
     return found
-
-
-def _check_dtypes(node: Function, arrays: tuple[Any, ...]) -> None:
-    """All inputs of an operation share one dtype."""
-    dtypes = {array.dtype for array in arrays if array is not None}
-    if len(dtypes) > 1:
-        first = arrays[0].dtype
-        raise DtypeError(
-            f"{node!r}: mixed dtypes {' and '.join(sorted(map(str, dtypes)))}",
-            where=describe(arrays),
-            why="nothing is converted silently",
-            fix=f"convert one side, for example with .astype('{first}')",
-        )
-
-
-def describe(arrays: Iterable[Any]) -> str:
-    """Shapes and dtypes of arrays in words: "float32 (8, 3), float32 (3, 4)"."""
-    return ", ".join("None" if a is None else f"{a.dtype} {tuple(a.shape)}" for a in arrays)
-
-
-def _explain(error: Exception, node: Function, arrays: tuple[Any, ...]) -> None:
-    if isinstance(error, MiniganError):
-        error.where = error.where or f"{node!r} on {describe(arrays)}"
-    else:
-        error.add_note(f"in the forward of {node!r} on {describe(arrays)}")
-
-
-def _refuse_changed(node: Function, name: str) -> None:
-    raise GraphError(
-        f"backward: {name} changed after {node!r} saved it",
-        why="the gradient needs the value that forward used, and it was overwritten in place",
-        fix="call backward (or minigan.grad) before the optimizer steps, or compute the loss again",
-    )
 
 
 @contextlib.contextmanager

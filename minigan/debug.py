@@ -134,7 +134,7 @@ def _nodes(y: Tensor) -> list[Any]:
     """All nodes below y, newest first."""
     if y.node is None:
         return []
-    return autograd._reachable([y.node], 0)[::-1]
+    return autograd.reachable([y.node], 0)[::-1]
 
 
 def _label(node: Any) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class MiniganError(Exception):
@@ -78,3 +79,84 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the closest choice, or an empty string."""
     close = difflib.get_close_matches(word, list(choices), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+# The words of the graph, apart from its code -----------------------------------------------------
+
+
+def describe(arrays: Iterable[Any]) -> str:
+    """Shapes and dtypes of arrays in words: "float32 (8, 3), float32 (3, 4)"."""
+    return ", ".join("None" if a is None else f"{a.dtype} {tuple(a.shape)}" for a in arrays)
+
+
+def explain(error: Exception, node: Any, arrays: Iterable[Any]) -> None:
+    """Add the operation and its inputs to an error that left its forward."""
+    if isinstance(error, MiniganError):
+        error.where = error.where or f"{node!r} on {describe(arrays)}"
+    else:
+        error.add_note(f"in the forward of {node!r} on {describe(arrays)}")
+
+
+def check_dtypes(node: Any, arrays: tuple[Any, ...]) -> None:
+    """Raise unless all inputs of an operation share one dtype."""
+    dtypes = {array.dtype for array in arrays if array is not None}
+    if len(dtypes) > 1:
+        raise DtypeError(
+            f"{node!r}: mixed dtypes {' and '.join(sorted(map(str, dtypes)))}",
+            where=describe(arrays),
+            why="nothing is converted silently",
+            fix=f"convert one side, for example with .astype('{arrays[0].dtype}')",
+        )
+
+
+def changed_after_save(name: str, node: Any) -> GraphError:
+    return GraphError(
+        f"backward: {name} changed after {node!r} saved it",
+        why="the gradient needs the value that forward used, and it was overwritten in place",
+        fix="call backward (or minigan.grad) before the optimizer steps, or compute the loss again",
+    )
+
+
+def freed_graph(node: Any) -> GraphError:
+    return GraphError(
+        f"backward: the graph below {node!r} was freed already",
+        why="a backward pass frees the graph as it goes",
+        fix="compute the loss again, or pass retain_graph=True to the first pass",
+    )
+
+
+def constant_input(i: int, x: Any) -> GraphError:
+    return GraphError(
+        f"grad: input {i} {x!r} is a constant",
+        why="only tensors with requires_grad=True, or computed from such, have gradients",
+        fix="set requires_grad before the computation (and check for no_grad or detach)",
+    )
+
+
+def constant_output(y: Any) -> GraphError:
+    return GraphError(
+        f"backward: {y!r} does not depend on anything that requires a gradient",
+        fix="check for no_grad, detach, or parameters with requires_grad=False",
+    )
+
+
+def not_scalar(shape: tuple[int, ...]) -> ShapeError:
+    return ShapeError(
+        "backward: the output is not a scalar",
+        where=f"shape {shape}",
+        fix="reduce it to a scalar, or pass grad_outputs to minigan.grad",
+    )
+
+
+def wrong_cotangent(g: Any, y: Any) -> ShapeError:
+    return ShapeError(
+        f"grad: cotangent {g.dtype} {g.shape} does not fit output {y.dtype} {y.shape}"
+    )
+
+
+def wrong_gradient_shape(shape: tuple[int, ...], got: tuple[int, ...]) -> ShapeError:
+    return ShapeError(
+        f"grad: the gradient of a {shape} tensor has shape {got}",
+        why="a backward returned a gradient of another shape than its input",
+        fix="sum over broadcast axes in that backward (see sum_to)",
+    )

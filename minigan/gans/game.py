@@ -13,6 +13,7 @@ The training loop (minigan/training/loop.py) knows nothing else about a GAN:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ class Player:
     repeats: int = 1
 
 
-class Game:
+class Game(ABC):
     """Base of every GAN: `__init__` sets the attributes, `start`, `preview`, `sample` do the rest.
 
     Attributes
@@ -72,34 +73,34 @@ class Game:
     ema: dict[str, EMA]
     log: dict[str, float]
 
+    @abstractmethod
     def start(self, batch: Any) -> None:
         """Begin a step: keep the real batch, draw the noise, make what the turns share."""
-        raise NotImplementedError
 
     def finish(self) -> None:
         """End a step: the moving averages follow the weights."""
         for average in self.ema.values():
             average.update()
 
+    @abstractmethod
     def preview(self) -> Arrays:
         """Return name -> images (N, C, H, W) in [-1, 1] from fixed noise.
 
         "fakes" comes from the raw weights, "fakes-ema" from their moving average. It must leave
         no trace: no random stream but "preview", no running statistics, the mode as it was.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, z: Array, *, net: str = "ema", labels: Array | None = None) -> Array:
         """Return images (N, C, H, W) in [-1, 1] for noise z (N, ...), each independent of N.
 
         net : "ema" (the raw weights if there is no average) or "raw".
         labels : class indices (N,), for conditional games only.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def noise(self, rng: np.random.Generator, n: int) -> Array:
         """Return n draws of the noise that `sample` takes."""
-        raise NotImplementedError
 
     @property
     def optimizers(self) -> dict[str, Optimizer]:

@@ -78,7 +78,7 @@ class Binary(Function):
 
     def fold(self, da: Any, db: Any) -> tuple[Any, Any]:
         """Sum each gradient over the axes along which its operand was stretched."""
-        if self.shapes is None:
+        if self.shapes is None:  # the common case
             return da, db
         sa, sb = self.shapes
         return None if da is None else sum_to(da, sa), None if db is None else sum_to(db, sb)
@@ -93,7 +93,7 @@ class Add(Binary):
         return a + b
 
     def backward(self, g: Any) -> Any:
-        return self.fold(g, g)
+        return (g, g) if self.shapes is None else self.fold(g, g)
 
 
 class Sub(Binary):
@@ -120,7 +120,8 @@ class Mul(Binary):
 
     def backward(self, g: Any, a: Any, b: Any) -> Any:
         need_a, need_b = self.needs
-        return self.fold(g * b if need_a else None, g * a if need_b else None)
+        da, db = g * b if need_a else None, g * a if need_b else None
+        return (da, db) if self.shapes is None else self.fold(da, db)
 
 
 class Div(Binary):

@@ -60,7 +60,9 @@ def save_file(
             )
     checksums = {name: _crc(array) for name, array in dense.items()}
     try:
-        texts = {name: json.dumps(value, allow_nan=False) for name, value in (metadata or {}).items()}
+        texts = {
+            name: json.dumps(value, allow_nan=False) for name, value in (metadata or {}).items()
+        }
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             "cannot save: the metadata is not JSON", where=str(path), why=str(error)

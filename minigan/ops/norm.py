@@ -1,0 +1,333 @@
+"""Normalisation. Batch, instance, layer and group norm are one formula over different axes.
+
+    y = (x - mean) / sqrt(var + eps) * scale + shift
+
+`var` is the biased variance (divided by n). Which axes are averaged, and along which axes scale
+and shift vary, is the whole difference; `ops.modulate` makes scale and shift depend on a condition
+(conditional batch norm, SPADE, AdaIN).
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from minigan.autograd import Fused, is_recomputing
+from minigan.backend import Array
+from minigan.errors import DtypeError, ShapeError, UsageError
+from minigan.tensor import Tensor
+
+
+class Norm(Fused):
+    """y = x^ scale + shift,   x^ = (x - E[x]) rstd,   rstd = 1 / sqrt(E[(x - E[x])^2] + eps).
+
+    E is the mean over `axes`. With h = g scale:
+    dx = rstd (h - E[h] - x^ E[h x^]),   dscale = sum g x^,   dshift = sum g.
+    """
+
+    saves = ("x", "scale")
+    axes: tuple[int, ...]
+    eps: float
+    running: tuple[Tensor, Tensor] | None = None  # mean and variance (C,) to update
+    momentum: float = 0.1
+
+    def forward(self, x: Array, scale: Array | None, shift: Array | None) -> Array:
+        y, self.mean, self.rstd = self.kernels.norm(x, scale, shift, self.axes, self.eps)
+        if self.running is not None and not is_recomputing():
+            self._track(prod(x.shape[i] for i in self.axes))
+        return y  # type: ignore[no-any-return]
+
+    def backward_kernel(self, g: Array, x: Array, scale: Array | None) -> Any:
+        return self.kernels.norm_backward(
+            g, x, scale, self.mean, self.rstd, self.axes, self.needs
+        )
+
+    def reference(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        centred = x - x.mean(self.axes, keepdims=True)
+        variance = (centred * centred).mean(self.axes, keepdims=True)
+        y = centred / (variance + self.eps).sqrt()
+        y = y if scale is None else y * scale
+        return y if shift is None else y + shift
+
+    def _track(self, n: int) -> None:
+        """running <- (1 - momentum) running + momentum batch, with the unbiased variance."""
+        assert self.running is not None
+        variance = (self.rstd.astype(np.float64) ** -2.0 - self.eps).clip(0) * (n / (n - 1))
+        for tensor, batch in zip(self.running, (self.mean, variance), strict=True):
+            channels = batch.reshape(-1, tensor.shape[0]).mean(axis=0)  # over samples, if any
+            tensor.data[...] = (1 - self.momentum) * tensor.data + self.momentum * channels
+            tensor.bump()
+
+
+class BatchNorm(Norm):
+    """`Norm` over N and the spatial axes of x (N,C,*spatial)."""
+
+
+class InstanceNorm(Norm):
+    """`Norm` over the spatial axes of x (N,C,*spatial)."""
+
+
+class LayerNorm(Norm):
+    """`Norm` over the last axes of x."""
+
+
+class GroupNorm(Norm):
+    """`Norm` over C/G and the spatial axes of x viewed as (N,G,C/G,*spatial)."""
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    *,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each channel over the batch (Ioffe and Szegedy, 2015).
+
+    Parameters
+    ----------
+    x : (N,C,*spatial), no or up to three spatial axes.
+    running_mean, running_var : (C,). In training they are updated in place,
+        running <- (1 - momentum) running + momentum batch, the variance with its unbiased
+        estimate n/(n-1); otherwise they are what x is normalised with.
+    weight, bias : (C,).
+    training : normalise with the statistics of this batch instead of the running ones.
+    momentum : share of the new batch. Keras calls 1 - momentum "momentum".
+    eps : added to the variance. Only by keyword, since many ports pass 0.8 here by mistake.
+
+    Raises
+    ------
+    ShapeError
+        when training on one value per channel, whose variance says nothing.
+    """
+    check_map("batch_norm", x)
+    running = running_pair("batch_norm", x, running_mean, running_var)
+    scale, shift = affine("batch_norm", x, weight, bias)
+    if not training:
+        return with_running("batch_norm", x, running, scale, shift, eps)
+    axes = (0, *range(2, x.ndim))
+    check_count("batch_norm", x, axes)
+    return normalise(BatchNorm, x, scale, shift, axes, eps, running=running, momentum=momentum)
+
+
+def instance_norm(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    *,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each channel of each sample by itself (Ulyanov et al., 2016).
+
+    Parameters
+    ----------
+    x : (N,C,*spatial) with more than one spatial position.
+    running_mean, running_var : (C,), updated with the average over samples if given.
+    weight, bias : (C,).
+    use_input_stats : False normalises with the running statistics instead.
+    momentum, eps : see `batch_norm`.
+    """
+    check_map("instance_norm", x)
+    running = running_pair("instance_norm", x, running_mean, running_var)
+    scale, shift = affine("instance_norm", x, weight, bias)
+    if not use_input_stats:
+        return with_running("instance_norm", x, running, scale, shift, eps)
+    axes = tuple(range(2, x.ndim))
+    check_count("instance_norm", x, axes)
+    return normalise(InstanceNorm, x, scale, shift, axes, eps, running=running, momentum=momentum)
+
+
+def layer_norm(
+    x: Tensor,
+    normalized_shape: int | tuple[int, ...],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each sample over its last axes (Ba et al., 2016).
+
+    Parameters
+    ----------
+    x : (..., *normalized_shape).
+    normalized_shape : lengths of the axes to normalise over.
+    weight, bias : shaped like normalized_shape, or with length 1 along some of its axes:
+        (C,1,1) is one weight per channel, as the WGAN-GP critic has it.
+    eps : added to the variance.
+    """
+    _check_float("layer_norm", x)
+    wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not wanted or x.shape[-len(wanted) :] != wanted:
+        raise ShapeError(
+            f"layer_norm: the last axes of {x.shape} are not {wanted}",
+            fix=f"pass normalized_shape={x.shape[1:]} to normalise whole samples",
+        )
+    lead = (1,) * (x.ndim - len(wanted))
+    for name, t in (("weight", weight), ("bias", bias)):
+        if t is not None and (
+            t.ndim != len(wanted)
+            or any(m not in (1, n) for m, n in zip(t.shape, wanted, strict=True))
+        ):
+            raise ShapeError(f"layer_norm: {name} {t.shape} does not fit {wanted}")
+    scale = None if weight is None else weight.reshape(lead + weight.shape)
+    shift = None if bias is None else bias.reshape(lead + bias.shape)
+    return normalise(LayerNorm, x, scale, shift, tuple(range(len(lead), x.ndim)), eps)
+
+
+def group_norm(
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise groups of neighbouring channels of each sample (Wu and He, 2018).
+
+    Parameters
+    ----------
+    x : (N,C,*spatial).
+    num_groups : divides C; 1 is layer norm with one weight per channel, C is instance norm.
+    weight, bias : (C,).
+    eps : added to the variance.
+    """
+    check_map("group_norm", x)
+    n, channels, *spatial = x.shape
+    if num_groups < 1 or channels % num_groups:
+        raise ShapeError(
+            f"group_norm: {channels} channels do not split into {num_groups} groups",
+            where=f"input {x.shape}",
+            fix="choose a num_groups that divides the number of channels",
+        )
+    split = (num_groups, channels // num_groups)
+    groups = x.reshape(n, *split, *spatial)
+    scale, shift = affine("group_norm", x, weight, bias)
+    per_group = (1, *split, *[1] * len(spatial))
+    scale = None if scale is None else scale.reshape(per_group)
+    shift = None if shift is None else shift.reshape(per_group)
+    axes = tuple(range(2, groups.ndim))
+    return normalise(GroupNorm, groups, scale, shift, axes, eps).reshape(x.shape)
+
+
+def pixel_norm(x: Tensor, *, eps: float = 1e-8) -> Tensor:
+    """y = x / sqrt(mean over channels of x^2 + eps) (Karras et al., ProGAN, 2018).
+
+    Parameters
+    ----------
+    x : (N,C,*spatial): a feature map, or latent vectors (N,C).
+    eps : added to the mean square.
+    """
+    check_map("pixel_norm", x)
+    return x / (x.square().mean(1, keepdims=True) + eps).sqrt()
+
+
+# Common parts ----------------------------------------------------------------------------------
+
+
+def normalise(
+    kind: type[Norm],
+    x: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    axes: tuple[int, ...],
+    eps: float,
+    **options: Any,
+) -> Tensor:
+    """Apply a `Norm`; its kernel takes a shift only beside a scale of the same shape."""
+    if shift is not None and (scale is None or scale.shape != shift.shape):
+        return kind.apply(x, scale, None, axes=axes, eps=eps, **options) + shift
+    return kind.apply(x, scale, shift, axes=axes, eps=eps, **options)
+
+
+def with_running(
+    name: str,
+    x: Tensor,
+    running: tuple[Tensor, Tensor] | None,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """Normalise with given statistics: (x - mean) (scale / sqrt(var + eps)) + shift."""
+    if running is None:
+        raise UsageError(
+            f"{name}: there are no running statistics to normalise with",
+            fix="pass running_mean and running_var, or use the statistics of the input",
+        )
+    mean, var = (t.reshape(per_channel(x)) for t in running)
+    factor = (var + eps) ** -0.5
+    y = (x - mean) * (factor if scale is None else scale * factor)
+    return y if shift is None else y + shift
+
+
+def per_channel(x: Tensor) -> tuple[int, ...]:
+    """The shape (1,C,1,...) that spreads one number per channel over x."""
+    return (1, x.shape[1], *[1] * (x.ndim - 2))
+
+
+def affine(
+    name: str, x: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """weight and bias (C,) as (1,C,1,...)."""
+    for label, t in (("weight", weight), ("bias", bias)):
+        if t is not None and t.shape != (x.shape[1],):
+            raise ShapeError(
+                f"{name}: {label} has shape {t.shape}, the input has {x.shape[1]} channels",
+                where=f"input {x.shape}",
+                fix=f"{label} must have shape ({x.shape[1]},)",
+            )
+    shape = per_channel(x)
+    scale = None if weight is None else weight.reshape(shape)
+    return scale, None if bias is None else bias.reshape(shape)
+
+
+def check_count(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
+    """The variance of one value is zero: refuse it."""
+    n = prod(x.shape[i] for i in axes)
+    if n > 1 or (0 not in axes and x.shape[0] == 0):
+        return
+    raise ShapeError(
+        f"{name}: {n} value{'' if n == 1 else 's'} per channel cannot be normalised",
+        where=f"input {x.shape}",
+        why="their variance is zero, so the result would not depend on the input",
+        fix="use a larger batch or image, leave out this norm (as U-Nets do in their 1x1 "
+        "innermost block), or evaluate with running statistics",
+    )
+
+
+def _check_float(name: str, x: Tensor) -> None:
+    if x.dtype.kind != "f":
+        raise DtypeError(f"{name}: cannot normalise {x.dtype}", fix="convert to 'float32' first")
+
+
+def check_map(name: str, x: Tensor) -> None:
+    _check_float(name, x)
+    if x.ndim < 2:
+        raise ShapeError(
+            f"{name}: needs an input (N,C,*spatial)", where=f"input {x.shape}", fix="add axes"
+        )
+
+
+def running_pair(
+    name: str, x: Tensor, mean: Tensor | None, var: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    if mean is None or var is None:
+        if mean is not var:
+            raise UsageError(f"{name}: give both running_mean and running_var, or neither")
+        return None
+    for label, t in (("running_mean", mean), ("running_var", var)):
+        if t.shape != (x.shape[1],):
+            raise ShapeError(
+                f"{name}: {label} has shape {t.shape}, the input has {x.shape[1]} channels",
+                where=f"input {x.shape}",
+            )
+    return mean, var
