@@ -388,7 +388,7 @@ def traverse(
                 parents = node.parents
                 if node.seq < floor or live.isdisjoint(parents):
                     continue
-                node.needs = tuple([p in live for p in parents])
+                needs, node.needs = node.needs, tuple([p in live for p in parents])
             if node.saved or node._keeps_out:
                 parts = node.backward(g, *node.saved_values(create_graph))
             else:
@@ -410,7 +410,10 @@ def traverse(
                 else:
                     present += part
                     grads[parent] = present
-            if not retain_graph:
+            if retain_graph:
+                if targets is not None:
+                    node.needs = needs  # the next pass may want other inputs
+            else:
                 seq = node.seq
                 node.__dict__.clear()  # what it saved and its edges go now, not at the end
                 node.seq = seq

@@ -14,6 +14,7 @@ ValueError` works as usual.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -142,7 +143,7 @@ def constant_output(y: Any) -> GraphError:
 
 def not_scalar(shape: tuple[int, ...]) -> ShapeError:
     return ShapeError(
-        "backward: the output is not a scalar",
+        f"backward: the output has {math.prod(shape)} elements, not one",
         where=f"shape {shape}",
         fix="reduce it to a scalar, or pass grad_outputs to minigan.grad",
     )

@@ -45,7 +45,7 @@ def checkpoint(fn: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     outer = {p: None for node in inner for p in node.parents if p is not None and p.seq < floor}
     node = Checkpoint()
     node.fn, node.inputs, node.rng, node.reads = fn, inputs, rng, reads
-    node.seq, node.parents = next(SEQUENCE), tuple(outer)
+    node.seq, node.parents, node.needs = next(SEQUENCE), tuple(outer), (True,) * len(outer)
     return Tensor(result._data, node)
 
 

@@ -31,11 +31,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 # The usual width of each digit relative to the drawing in `glyphs`.
 _ASPECT = np.array([1.02, 0.9, 1.1, 1.12, 1.12, 1.12, 1.02, 1.05, 1.12, 1.1], np.float32)
 # Mean and spread of the slant: a lone vertical line leans more freely than the other digits.
-_SLANT = np.array([[0.1, 0.18]] + [[0.2, 0.22]] + [[0.12, 0.17]] * 8, np.float32)
+_SLANT = np.array([[0.2, 0.2]] + [[0.26, 0.24]] + [[0.12, 0.22]] * 8, np.float32)
 
 
 _WIDTH = np.array([2.6, 2.8, 2.5, 2.5, 2.5, 2.5, 2.5, 2.7, 2.4, 2.4], np.float32)
-_LIVELY = np.array([0.8, 0.5, 1, 1, 1, 1, 1, 0.9, 1, 1], np.float32)
+_LIVELY = np.array([0.6, 0.5, 1.2, 1.1, 1, 1.2, 1.1, 1, 1.1, 1], np.float32)
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _transform(x: Array, y: Array, labels: Array, a: Attributes) -> tuple[Array,
     y = y - 0.5
     px, py = np.float32(np.pi) * x, np.float32(np.pi) * y
     waves = (
-        np.sin(px), np.cos(px), np.sin(py), np.cos(py), np.sin(2 * py), np.cos(2 * py), px * py,
+        np.sin(px), np.cos(px), np.sin(py), np.cos(py), np.sin(2 * py) / 2, np.cos(2 * py) / 2, px * py,
     )  # fmt: skip
     dx = sum(c[:, None] * wave for c, wave in zip(a.bend[:, 0].T, waves, strict=True))
     dy = sum(c[:, None] * wave for c, wave in zip(a.bend[:, 1].T, waves, strict=True))

@@ -20,13 +20,13 @@ _READABLE = 400  # pixels: smaller grids are enlarged up to four times
 def due(step: int, every: int) -> bool:
     """Whether a preview belongs to this step.
 
-    every : steps between previews; 0 chooses 0, 1, ..., 9, 10, 20, ..., 90, 100, 200, ..., dense
-        at the beginning where most happens, and never more than 1000 steps apart.
+    every : steps between previews; 0 chooses 0, 10, 20, ..., 90, 100, 200, ..., 900, 1000, ...:
+        dense at the beginning where most happens, and never more than 1000 steps apart.
     """
     if every:
         return step % every == 0
     power = 10 ** (len(str(step)) - 1)
-    return step % min(power, _MOST_APART) == 0
+    return step % min(max(power, 10), _MOST_APART) == 0
 
 
 class Previews:

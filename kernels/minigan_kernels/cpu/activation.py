@@ -14,7 +14,13 @@ from minigan_kernels.cpu.layout import dense, from_planes, memory_order, planes,
 
 Array = npt.NDArray[Any]
 
+SMOOTH = ("tanh", "sigmoid")
+
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+# "reassoc" lets the compiler sum in vector lanes; NaN and infinity keep their meaning.
+_jit_sums = numba.njit(
+    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"}
+)
 
 
 # Element by element ----------------------------------------------------------------------------
@@ -22,8 +28,6 @@ _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 def leaky_relu(x: Array, negative_slope: float) -> Array:
     """y = x where x > 0, else negative_slope x."""
-    if negative_slope == 0:
-        return np.maximum(x, 0)  # 0 times infinity would be NaN
     order = memory_order(x)
     row = _row(x, order)
     y = np.empty_like(row)
@@ -51,16 +55,23 @@ def normal_cdf(x: Array) -> Array:
 
 
 def _row(x: Array, order: tuple[int, ...]) -> Array:
-    """All elements in memory order. A copy is made only of what lies in another order, and of
-    read-only arrays: Numba would compile its kernels once more for them."""
-    x = dense(x, order)
-    return (x if x.flags.writeable else x.copy()).reshape(-1)
+    """All elements in memory order, copied only if they lie in another order."""
+    return _writable(dense(x, order)).reshape(-1)
+
+
+def _writable(x: Array) -> Array:
+    """Numba would compile its kernels once more for read-only arrays."""
+    return x if x.flags.writeable else x.copy()
 
 
 @_jit  # type: ignore[untyped-decorator]
 def _leaky(x: Array, slope: Any, y: Array) -> None:
-    for i in range(x.size):
-        y[i] = x[i] if x[i] > 0 else x[i] * slope
+    if slope == 0:  # 0 times infinity would be NaN
+        for i in range(x.size):
+            y[i] = 0 if x[i] <= 0 else x[i]
+    else:
+        for i in range(x.size):
+            y[i] = x[i] if x[i] > 0 else x[i] * slope
 
 
 @_jit  # type: ignore[untyped-decorator]
@@ -93,16 +104,20 @@ def bias_act(
 ) -> Array:
     """y = act(x + bias + noise_strength noise) gain. See `reference.bias_act`."""
     source, last = planes(x)
-    rows = _blocks(source)
-    shift, strength, grain = _per_channel(x, bias), *_noise(x, noise, noise_strength)
-    y = np.empty_like(rows)
-    piecewise = activation in ("linear", "relu", "lrelu")
-    low = {"linear": 1.0, "relu": 0.0}.get(activation, slope) if piecewise else 1.0
-    high = gain if piecewise else 1.0
-    real = x.dtype.type
-    _shift_and_scale(rows, shift, grain, strength, real(low * high), real(high), y)
-    if not piecewise:
-        _saturate(activation, y)
+    row, real = _writable(source).reshape(-1), x.dtype.type
+    y = np.empty_like(row)
+    strength, grain = _noise(x, noise, noise_strength)
+    shift = _per_channel(x, bias)
+    low, high = _slopes(activation, slope, gain)
+    _shift_and_scale(row, *_sizes(source), shift, grain, strength, real(low), real(high), y)
+    if activation == "tanh":
+        np.tanh(y, out=y)
+    elif activation == "sigmoid":  # (1 + tanh(z / 2)) / 2
+        y *= real(0.5)
+        np.tanh(y, out=y)
+        y += real(1)
+        y *= real(0.5)
+    if activation in SMOOTH and gain != 1:
         y *= real(gain)
     return from_planes(y.reshape(source.shape), last)
 
@@ -119,34 +134,39 @@ def bias_act_backward(
 ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
     """dx = g act' gain and its sums. See `reference.bias_act_backward`."""
     out, last = planes(y)
-    source = np.ascontiguousarray(np.moveaxis(g, 1, -1)[:, None] if last else g[..., None])
-    rows, g_rows = _blocks(out), _blocks(source)
-    if activation in ("tanh", "sigmoid"):
-        u = rows / g.dtype.type(gain)
-        g_rows = g_rows * (1 - u * u if activation == "tanh" else u * (1 - u))
-    low = {"relu": 0.0, "lrelu": slope}.get(activation, 1.0)
+    upstream = np.ascontiguousarray(np.moveaxis(g, 1, -1) if last else g)
+    row, g_row, real = _writable(out).reshape(-1), _writable(upstream).reshape(-1), g.dtype.type
+    if activation in SMOOTH:
+        u = row / real(gain)
+        g_row = g_row * ((1 - u * u if activation == "tanh" else u * (1 - u)) * real(gain))
     strength, grain = _noise(y, noise, noise_strength)
-    dx = np.empty_like(rows)
+    low, high = _slopes(activation, slope, gain)
+    dx = np.empty_like(row)
     sums, dots = np.zeros((2, y.shape[1]))
-    real = g.dtype.type
-    _mask_and_sum(g_rows, rows, grain, real(low * gain), real(gain), dx, sums, dots)
+    _mask_and_sum(g_row, row, *_sizes(out), grain, real(low), real(high), dx, sums, dots)
     result = from_planes(dx.reshape(out.shape), last)
     dnoise = dstrength = None
-    if noise is not None and noise_strength is not None:
-        if needs[2]:
-            dnoise = (result * strength.reshape(1, -1, *[1] * (g.ndim - 2))).sum(1, keepdims=True)
-            dnoise = dnoise.sum(0, keepdims=True) if noise.shape[0] == 1 else dnoise
-        if needs[3]:
-            dots = dots.sum(keepdims=True) if noise_strength.size == 1 else dots
-            dstrength = dots.astype(g.dtype)
+    if noise is not None and needs[2]:
+        each = result * strength.reshape(1, -1, *[1] * (g.ndim - 2))
+        axes = (0, 1) if noise.shape[0] == 1 else (1,)
+        dnoise = each.sum(axis=axes, keepdims=True)
+    if noise_strength is not None and needs[3]:
+        dots = dots.sum(keepdims=True) if noise_strength.size == 1 else dots
+        dstrength = dots.astype(g.dtype)
     dbias = sums.astype(g.dtype) if needs[1] else None
     return result if needs[0] else None, dbias, dnoise, dstrength
 
 
-def _blocks(x: Array) -> Array:
-    """(N, C, *spatial, 1) or (N, 1, *spatial, C) with one spatial axis."""
-    shape = (x.shape[0], x.shape[1], prod(x.shape[2:-1]), x.shape[-1])
-    return (x if x.flags.writeable else x.copy()).reshape(shape)
+def _slopes(activation: str, slope: float, gain: float) -> tuple[float, float]:
+    """Factors below and above 0. The smooth activations follow after the sum, in NumPy."""
+    if activation in SMOOTH:
+        return 1.0, 1.0
+    return {"linear": 1.0, "relu": 0.0}.get(activation, slope) * gain, gain
+
+
+def _sizes(x: Array) -> tuple[int, int, int, int]:
+    """N, O, S, I of (N, C, *spatial, 1) or (N, 1, *spatial, C)."""
+    return x.shape[0], x.shape[1], prod(x.shape[2:-1]), x.shape[-1]
 
 
 def _per_channel(x: Array, values: Array | None) -> Array:
@@ -158,62 +178,95 @@ def _per_channel(x: Array, values: Array | None) -> Array:
 
 
 def _noise(x: Array, noise: Array | None, strength: Array | None) -> tuple[Array, Array]:
-    """strength (C,) and noise (N or 1, spatial); noise of size (1, 0) means none."""
-    if noise is None or strength is None:
-        return np.zeros(x.shape[1], x.dtype), np.zeros((1, 0), x.dtype)
-    return _per_channel(x, strength), np.array(noise, x.dtype, order="C").reshape(
-        noise.shape[0], -1
-    )
-
-
-def _saturate(activation: str, z: Array) -> None:
-    """tanh or sigmoid in place; sigmoid(z) = (1 + tanh(z / 2)) / 2."""
-    if activation == "sigmoid":
-        z *= 0.5
-    np.tanh(z, out=z)
-    if activation == "sigmoid":
-        z += 1
-        z *= 0.5
+    """strength (C,) and noise (N or 1, spatial); noise of shape (1, 0) means none."""
+    if noise is None:
+        return _per_channel(x, None), np.zeros((1, 0), x.dtype)
+    grain = np.array(noise, x.dtype, order="C")
+    return _per_channel(x, strength), grain.reshape(noise.shape[0], prod(x.shape[2:]))
 
 
 @_jit  # type: ignore[untyped-decorator]
 def _shift_and_scale(
-    x: Array, bias: Array, noise: Array, strength: Array, low: Any, high: Any, y: Array
+    x: Array,
+    N: int,
+    O: int,
+    S: int,
+    I: int,
+    bias: Array,
+    noise: Array,
+    strength: Array,
+    low: Any,
+    high: Any,
+    y: Array,
 ) -> None:
-    """z = x + bias + strength noise; y = high z where z > 0, else low z. x (N,C,S,1), (N,1,S,C)."""
-    N, O, S, I = x.shape
+    """z = x + bias + strength noise; y = high z where z > 0, else low z."""
     noisy = noise.shape[1] > 0
-    for n in range(N):
+    floor = low * 0 if low == 0 else -high / (low * 0)
+    size = S * I
+    for block in range(N * O):
+        n, o = block // O, block % O
+        line, out = x[block * size : (block + 1) * size], y[block * size : (block + 1) * size]
         grain = noise[n if noise.shape[0] > 1 else 0]
-        for o in range(O):
-            if I == 1:
-                line, out, b, k = x[n, o, :, 0], y[n, o, :, 0], bias[o], strength[o]
-                for s in range(S):
-                    z = line[s] + b
-                    if noisy:
-                        z += k * grain[s]
-                    out[s] = z * high if not z <= 0 else (z * low if low != 0 else low)
-                continue
+        if I == 1:  # one channel, S contiguous numbers
+            b, k = bias[o], strength[o]
             for s in range(S):
-                pixel, target = x[n, o, s], y[n, o, s]
+                z = line[s] + b
+                if noisy:
+                    z += k * grain[s]
+                z = floor if z < floor else z
+                out[s] = z * (high if z > 0 else low)
+        else:  # S pixels of I channels
+            for s in range(S):
+                pixel, target = line[s * I : (s + 1) * I], out[s * I : (s + 1) * I]
                 v = grain[s] if noisy else low * 0
                 for i in range(I):
-                    z = pixel[i] + bias[i]
-                    if noisy:
-                        z += strength[i] * v
-                    target[i] = z * high if not z <= 0 else (z * low if low != 0 else low)
+                    z = pixel[i] + bias[i] + strength[i] * v
+                    z = floor if z < floor else z
+                    target[i] = z * (high if z > 0 else low)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit_sums  # type: ignore[untyped-decorator]
 def _mask_and_sum(
-    g: Array, y: Array, noise: Array, low: Any, high: Any, dx: Array, sums: Array, dots: Array
+    g: Array,
+    y: Array,
+    N: int,
+    O: int,
+    S: int,
+    I: int,
+    noise: Array,
+    low: Any,
+    high: Any,
+    dx: Array,
+    sums: Array,
+    dots: Array,
 ) -> None:
     """dx = high g where y > 0, else low g; per channel the sums of dx and of dx noise."""
-    N, O, S, I = y.shape
     noisy = noise.shape[1] > 0
-    for n in range(N):
+    size = S * I
+    for block in range(N * O):
+        n, o = block // O, block % O
+        line, out = g[block * size : (block + 1) * size], dx[block * size : (block + 1) * size]
+        signs = y[block * size : (block + 1) * size]
         grain = noise[n if noise.shape[0] > 1 else 0]
-        for o in range(O):
+        if I == 1:
+            total, dot = 0.0, 0.0
             for s in range(S):
+                d = line[s] * (high if signs[s] > 0 else low)
+                out[s] = d
+                total += d
+            if noisy:
+                for s in range(S):
+                    dot += out[s] * grain[s]
+            sums[o] += total
+            dots[o] += dot
+        else:
+            for s in range(S):
+                pixel, target = line[s * I : (s + 1) * I], out[s * I : (s + 1) * I]
+                sign = signs[s * I : (s + 1) * I]
                 for i in range(I):
-                    pass
+                    d = pixel[i] * (high if sign[i] > 0 else low)
+                    target[i] = d
+                    sums[i] += d
+                if noisy:
+                    for i in range(I):
+                        dots[i] += target[i] * grain[s]

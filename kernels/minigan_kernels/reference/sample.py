@@ -98,7 +98,7 @@ def _taps(u: float, n: int, mode: str, padding_mode: str, align_corners: bool) -
 
 def _reflect(s: float, slope: float, low: float, high: float) -> tuple[float, float]:
     """Fold the line at `low` and `high` until s lies between; the slope turns at every fold."""
-    if math.isinf(s):
+    if not math.isfinite(s):
         return math.nan, math.nan
     if low == high:
         return low, 0.0
