@@ -1,5 +1,6 @@
 """One flat face over the operations: `import minigan.functional as F`."""
 
+from minigan.ops.dropout import dropout, dropout1d, dropout2d, dropout3d
 from minigan.ops.elementwise import (
     abs,
     add,
@@ -26,8 +27,21 @@ from minigan.ops.elementwise import (
     tanh,
     where,
 )
+from minigan.ops.indexing import embedding, gather, one_hot
 from minigan.ops.linear import linear, matmul
+from minigan.ops.pad import pad
+from minigan.ops.pool import (
+    adaptive_avg_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
 from minigan.ops.reduce import argmax, cumsum, max, mean, min, norm, std, sum, var
+from minigan.ops.resample import interpolate
+from minigan.ops.sample import affine_grid, grid_sample
 from minigan.ops.shape import (
     broadcast_to,
     cat,
@@ -50,3 +64,5 @@ from minigan.ops.shape import (
     transpose,
     unsqueeze,
 )
+from minigan.ops.shuffle import minibatch_stddev, pixel_shuffle, pixel_unshuffle
+from minigan.ops.upfirdn import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d

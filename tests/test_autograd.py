@@ -17,7 +17,7 @@ from opspec import leaf
 import minigan as mg
 import minigan.functional as F
 from minigan import autograd
-from minigan.autograd import Fused, Function
+from minigan.autograd import Function, Fused
 from minigan.errors import GraphError, MiniganError, ShapeError
 from minigan.tensor import Tensor
 

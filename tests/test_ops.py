@@ -33,7 +33,7 @@ from strategies import rngs
 
 import minigan as mg
 
-EXAMPLES = int(os.environ.get("MINIGAN_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("MINIGAN_EXAMPLES", "10"))
 DIFFERENTIABLE = [spec for spec in ALL if spec.order >= 1]
 TWICE = [spec for spec in ALL if spec.order >= 2]
 FUSED = [spec for spec in ALL if spec.fused]

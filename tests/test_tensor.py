@@ -91,7 +91,16 @@ def test_requires_grad_belongs_to_leaves() -> None:
 # Scalars are weak, dtypes are strict ------------------------------------------------------------
 
 OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow]
-SCALARS = [2, 1.5, True, np.float64(1.5), np.float32(1.5), np.int64(2), np.float64(0.1), np.array(2.0)]
+SCALARS = [
+    2,
+    1.5,
+    True,
+    np.float64(1.5),
+    np.float32(1.5),
+    np.int64(2),
+    np.float64(0.1),
+    np.array(2.0),
+]
 
 
 @pytest.mark.parametrize("op", OPERATORS)

@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .glyphs import GLYPHS, Glyph, Point
 
@@ -26,7 +27,7 @@ PLACES = 88  # places on the whole curve of a digit, about half a pixel apart
 SOFTNESS = 1.05  # width in pixels of the soft edge of a line
 _FINE = 24  # places per segment when lengths are measured
 
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,8 @@ def draw(places: Array, half_width: Array, ink: Array) -> Array:
     Notes
     -----
     With d the distance to a place and w the half width there, the nearest place minimises
-    (d / w)^2. A pixel is inked by `SOFTNESS`-wide ramp around d = w, which is what remains of a
-    sharp black line when a scan is scaled down to 28 x 28.
+    (d / w)^2. Ink fades over `SOFTNESS` pixels around d = w, which is what remains of a sharp black
+    line when a scan is scaled down to 28 x 28.
     """
     count = len(places)
     mean_width = half_width.mean(axis=1)
@@ -164,4 +165,5 @@ def draw(places: Array, half_width: Array, ink: Array) -> Array:
         np.minimum(nearest, here, out=nearest)
     np.sqrt(nearest, out=nearest)
     cover = np.clip((1 - nearest) * (mean_width / np.float32(SOFTNESS)) + np.float32(0.5), 0, 1)
-    return np.rint(cover * (ink * 255)).astype(np.uint8).transpose(2, 0, 1)
+    pixels: Array = np.rint(cover * (ink * np.float32(255))).astype(np.uint8)
+    return pixels.transpose(2, 0, 1)

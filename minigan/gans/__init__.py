@@ -40,6 +40,7 @@ def make(name: str, **overrides: Any) -> Game:
                 f"{name}: unknown option '{key}'{did_you_mean(key, known)}",
                 fix=f"options are {', '.join(known)}",
             )
-    game = PRESETS[name][0](**(known | overrides))
-    game.name = name
+    chosen = known | overrides
+    game = PRESETS[name][0](**chosen)
+    game.name, game.options = name, chosen
     return game

@@ -134,15 +134,15 @@ class Checkpoints:
             except CheckpointError as error:
                 damaged.append((path, error))
                 continue
-            for bad, error in damaged:
-                warnings.warn(f"{error.what}; using {path.name} instead", stacklevel=2)
+            for bad, reason in damaged:
+                warnings.warn(f"{reason.what}; using {path.name} instead", stacklevel=2)
                 if set_aside:
                     bad.rename(bad.with_name(bad.name + ".damaged"))
             return snapshot
         if damaged:
             raise CheckpointError(
                 f"{self.folder} holds no sound checkpoint",
-                why="; ".join(error.what for _, error in damaged),
+                why="; ".join(reason.what for _, reason in damaged),
                 fix="start the run again",
             )
         raise CheckpointError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import minigan as mg
 from minigan.gans.game import Game, Player
 from minigan.training.budget import Budget
 from minigan.training.guard import Guard, add_up
+from minigan.training.progress import display
 from minigan.training.rundir import RunFolder
 from minigan.training.session import Result, Session
 
@@ -40,6 +41,7 @@ def train(
     on_nan: str = "stop",
     config: Mapping[str, Any] | None = None,
     progress: bool = True,
+    stream: IO[str] | None = None,
 ) -> Result:
     """Play `game` on `batches` until the budget is spent; keep everything in `run`.
 
@@ -55,6 +57,7 @@ def train(
     on_nan : "stop", or "skip" to leave out turns with NaN in the loss or a gradient.
     config : what config.json and each checkpoint shall say about the game and its data.
     progress : False prints plain lines even on a terminal.
+    stream : where to print; standard output by default.
 
     Raises
     ------
@@ -63,7 +66,8 @@ def train(
     """
     budget = Budget(steps, kimg, minutes)
     guard = Guard(game, on_nan)
-    with Session(game, batches, run, budget, guard, progress) as session:
+    shown = display(run, progress, stream)
+    with Session(game, batches, run, budget, guard, shown) as session:
         session.plan(config, tick, preview, checkpoint, evaluate, evaluate_every)
         step = session.begin(resume)
         while session.goes_on(step):

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from minigan.data.grid import image_grid, save_png
+
 from minigan.gans.game import Game
 from minigan.training.health import pairwise_distance
 from minigan.training.rundir import RunFolder
 
 _MOST_APART = 1000  # steps
-_READABLE = 400  # pixels: smaller grids are enlarged up to four times
+_READABLE = 64  # pixels: smaller images are enlarged, at most four times
 
 
 def due(step: int, every: int) -> bool:
@@ -58,9 +58,8 @@ class Previews:
         return f"samples/{next(iter(grids))}-{step:06d}.png", self._diversity(grids, batch)
 
     def _save(self, name: str, images: npt.NDArray[Any]) -> None:
-        grid = image_grid(images)
-        scale = min(4, max(1, _READABLE // max(1, grid.shape[1])))
-        save_png(self.run.samples / name, grid, scale=scale)
+        scale = min(4, max(1, _READABLE // images.shape[-1]))
+        save_png(self.run.samples / name, image_grid(images, scale=scale))
 
     def _diversity(self, grids: Mapping[str, npt.NDArray[Any]], batch: Any) -> dict[str, float]:
         real, fake = real_images(batch, self.game.image_shape), grids.get("fakes")

@@ -23,7 +23,7 @@ from minigan.training.guard import Guard, write_crash
 from minigan.training.health import Health, Verdict
 from minigan.training.interrupts import Interrupts
 from minigan.training.previews import Previews, due
-from minigan.training.progress import display
+from minigan.training.progress import Display
 from minigan.training.rundir import RunFolder
 from minigan.training.saver import Reporter, Saver
 
@@ -65,11 +65,11 @@ class Session:
         run: RunFolder,
         budget: Budget,
         guard: Guard,
-        progress: bool,
+        shown: Display,
     ) -> None:
         self.game, self.batches, self.run = game, batches, run
         self.budget, self.guard = budget, guard
-        self.display = display(run, progress)
+        self.display = shown
         self.figures, self.health, self.clock = Figures(), Health(), Clock()
         self.interrupts = Interrupts()
         self.last = budget.last_step(batches.batch_size)
@@ -96,9 +96,7 @@ class Session:
         if error is not None and isinstance(error, Exception) and self._step >= 0:
             self.run.log(f"{type(error).__name__}: {error}")
             with contextlib.suppress(OSError):
-                write_crash(
-                    self.run.crash, error, self._step, self.batches.indices(self._step)
-                )
+                write_crash(self.run.crash, error, self._step, self.batches.indices(self._step))
         self._held.close()
 
     def plan(

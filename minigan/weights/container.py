@@ -98,7 +98,7 @@ def load_file(
         raise _damaged(path, f"cannot be read: {error.strerror}") from error
     header, metadata = _verified_header(path, data, checksums)
     try:
-        views = dict(deserialize(data))
+        views = dict(deserialize(data))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise _damaged(path, f"is damaged: {error}") from error
     expected = json.loads(metadata.pop(_CHECKSUMS, "{}"))
@@ -171,7 +171,7 @@ def _seal(header: Mapping[str, tuple[str, list[int]]], texts: Mapping[str, str])
 
 def _crc(array: npt.NDArray[Any]) -> int:
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return zlib.crc32(little.reshape(-1).view(np.uint8))
+    return zlib.crc32(little.reshape(-1).view(np.uint8).data)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

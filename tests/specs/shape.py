@@ -41,10 +41,7 @@ def an_order(draw: Draw, rng: np.random.Generator, shape: Shape) -> dict[str, An
 
 def a_stretch(draw: Draw, rng: np.random.Generator) -> Case:
     shape = draw(shapes(1, 3))
-    thin = tuple(
-        n if keep else 1
-        for n, keep in zip(shape, masks(rng, (len(shape),)), strict=True)
-    )
+    thin = tuple(n if keep else 1 for n, keep in zip(shape, masks(rng, (len(shape),)), strict=True))
     return Case((values(rng, thin),), {"shape": shape})
 
 

@@ -14,6 +14,11 @@ FAMILIES = {
     "norm_backward": "norm",
     "bias_act": "activation",
     "bias_act_backward": "activation",
+    "leaky_relu": "activation",
+    "leaky_relu_backward": "activation",
+    "normal_cdf": "activation",
+    "scaled_dot_product_attention": "attention",
+    "scaled_dot_product_attention_backward": "attention",
     "axis_map": "resample",
     "upfirdn2d": "upfirdn",
     "grid_sample": "sample",
@@ -24,6 +29,12 @@ FAMILIES = {
     "gather_positions": "index",
     "scatter_positions": "index",
     "adam_step": "optim",
+    "sgd_step": "optim",
+    "adamax_step": "optim",
+    "rmsprop_step": "optim",
+    "adagrad_step": "optim",
+    "adadelta_step": "optim",
+    "lerp_step": "optim",
 }  # kernel -> the module that holds it
 
 __getattr__ = kernels_of(__name__, FAMILIES)

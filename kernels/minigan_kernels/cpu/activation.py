@@ -108,8 +108,8 @@ def bias_act(
     y = np.empty_like(row)
     strength, grain = _noise(x, noise, noise_strength)
     shift = _per_channel(x, bias)
-    low, high = _slopes(activation, slope, gain)
-    _shift_and_scale(row, *_sizes(source), shift, grain, strength, real(low), real(high), y)
+    how = _slopes(activation, slope, gain, real)
+    _shift_and_bend(row, *_sizes(source), shift, grain, strength, how, y)
     if activation == "tanh":
         np.tanh(y, out=y)
     elif activation == "sigmoid":  # (1 + tanh(z / 2)) / 2
@@ -140,10 +140,10 @@ def bias_act_backward(
         u = row / real(gain)
         g_row = g_row * ((1 - u * u if activation == "tanh" else u * (1 - u)) * real(gain))
     strength, grain = _noise(y, noise, noise_strength)
-    low, high = _slopes(activation, slope, gain)
+    how = _slopes(activation, slope, gain, real)
     dx = np.empty_like(row)
     sums, dots = np.zeros((2, y.shape[1]))
-    _mask_and_sum(g_row, row, *_sizes(out), grain, real(low), real(high), dx, sums, dots)
+    _mask_and_sum(g_row, row, *_sizes(out), grain, how, dx, sums, dots)
     result = from_planes(dx.reshape(out.shape), last)
     dnoise = dstrength = None
     if noise is not None and needs[2]:
@@ -157,16 +157,17 @@ def bias_act_backward(
     return result if needs[0] else None, dbias, dnoise, dstrength
 
 
-def _slopes(activation: str, slope: float, gain: float) -> tuple[float, float]:
-    """Factors below and above 0. The smooth activations follow after the sum, in NumPy."""
+def _slopes(activation: str, slope: float, gain: float, real: Any) -> tuple[Any, Any, Any]:
+    """Factors below and above 0, and the least value. The smooth activations follow in NumPy."""
     if activation in SMOOTH:
-        return 1.0, 1.0
-    return {"linear": 1.0, "relu": 0.0}.get(activation, slope) * gain, gain
+        return real(1), real(1), real(-np.inf)
+    low = {"linear": 1.0, "relu": 0.0}.get(activation, slope) * gain
+    return real(low), real(gain), real(-np.inf if low else 0)
 
 
-def _sizes(x: Array) -> tuple[int, int, int, int]:
-    """N, O, S, I of (N, C, *spatial, 1) or (N, 1, *spatial, C)."""
-    return x.shape[0], x.shape[1], prod(x.shape[2:-1]), x.shape[-1]
+def _sizes(x: Array) -> tuple[int, int, int]:
+    """P, S, I of (N, C, *spatial, 1), where P = N C and I = 1, or of (N, 1, *spatial, C)."""
+    return x.shape[0] * x.shape[1], prod(x.shape[2:-1]), x.shape[-1]
 
 
 def _per_channel(x: Array, values: Array | None) -> Array:
@@ -185,69 +186,60 @@ def _noise(x: Array, noise: Array | None, strength: Array | None) -> tuple[Array
     return _per_channel(x, strength), grain.reshape(noise.shape[0], prod(x.shape[2:]))
 
 
+# The loops: P lines of S numbers of one channel each (channels first), or P blocks of S pixels with
+# I channels (channels last).
+
+
 @_jit  # type: ignore[untyped-decorator]
-def _shift_and_scale(
-    x: Array,
-    N: int,
-    O: int,
-    S: int,
-    I: int,
-    bias: Array,
-    noise: Array,
-    strength: Array,
-    low: Any,
-    high: Any,
-    y: Array,
+def _bend(z: Any, low: Any, high: Any, floor: Any) -> Any:
+    """high z above 0, low z below; relu of -infinity is its floor 0, not 0 times infinity."""
+    z = floor if z < floor else z
+    return z * (high if z > 0 else low)
+
+
+@_jit  # type: ignore[untyped-decorator]
+def _shift_and_bend(
+    x: Array, P: int, S: int, I: int, bias: Array, noise: Array, strength: Array, how: Any, y: Array
 ) -> None:
-    """z = x + bias + strength noise; y = high z where z > 0, else low z."""
-    noisy = noise.shape[1] > 0
-    floor = low * 0 if low == 0 else -high / (low * 0)
-    size = S * I
-    for block in range(N * O):
-        n, o = block // O, block % O
-        line, out = x[block * size : (block + 1) * size], y[block * size : (block + 1) * size]
-        grain = noise[n if noise.shape[0] > 1 else 0]
-        if I == 1:  # one channel, S contiguous numbers
-            b, k = bias[o], strength[o]
-            for s in range(S):
-                z = line[s] + b
-                if noisy:
-                    z += k * grain[s]
-                z = floor if z < floor else z
-                out[s] = z * (high if z > 0 else low)
-        else:  # S pixels of I channels
+    """y = bend(x + bias + strength noise)."""
+    low, high, floor = how
+    C, noisy = bias.size, noise.shape[1] > 0
+    for p in range(P):
+        line, out = x[p * S * I : (p + 1) * S * I], y[p * S * I : (p + 1) * S * I]
+        n = p * I // C if noise.shape[0] > 1 else 0
+        if I == 1:
+            b, k = bias[p % C], strength[p % C]
+            if noisy:
+                grain = noise[n]
+                for s in range(S):
+                    out[s] = _bend(line[s] + b + k * grain[s], low, high, floor)
+            else:
+                for s in range(S):
+                    out[s] = _bend(line[s] + b, low, high, floor)
+        else:
             for s in range(S):
                 pixel, target = line[s * I : (s + 1) * I], out[s * I : (s + 1) * I]
-                v = grain[s] if noisy else low * 0
-                for i in range(I):
-                    z = pixel[i] + bias[i] + strength[i] * v
-                    z = floor if z < floor else z
-                    target[i] = z * (high if z > 0 else low)
+                if noisy:
+                    v = noise[n, s]
+                    for i in range(I):
+                        target[i] = _bend(pixel[i] + bias[i] + strength[i] * v, low, high, floor)
+                else:
+                    for i in range(I):
+                        target[i] = _bend(pixel[i] + bias[i], low, high, floor)
 
 
 @_jit_sums  # type: ignore[untyped-decorator]
 def _mask_and_sum(
-    g: Array,
-    y: Array,
-    N: int,
-    O: int,
-    S: int,
-    I: int,
-    noise: Array,
-    low: Any,
-    high: Any,
-    dx: Array,
-    sums: Array,
+    g: Array, y: Array, P: int, S: int, I: int, noise: Array, how: Any, dx: Array, sums: Array,
     dots: Array,
 ) -> None:
     """dx = high g where y > 0, else low g; per channel the sums of dx and of dx noise."""
-    noisy = noise.shape[1] > 0
-    size = S * I
-    for block in range(N * O):
-        n, o = block // O, block % O
-        line, out = g[block * size : (block + 1) * size], dx[block * size : (block + 1) * size]
-        signs = y[block * size : (block + 1) * size]
-        grain = noise[n if noise.shape[0] > 1 else 0]
+    low, high, _ = how
+    C, noisy = sums.size, noise.shape[1] > 0
+    for p in range(P):
+        line, out = g[p * S * I : (p + 1) * S * I], dx[p * S * I : (p + 1) * S * I]
+        signs = y[p * S * I : (p + 1) * S * I]
+        grain = noise[p * I // C if noise.shape[0] > 1 else 0]
         if I == 1:
             total, dot = 0.0, 0.0
             for s in range(S):
@@ -257,8 +249,8 @@ def _mask_and_sum(
             if noisy:
                 for s in range(S):
                     dot += out[s] * grain[s]
-            sums[o] += total
-            dots[o] += dot
+            sums[p % C] += total
+            dots[p % C] += dot
         else:
             for s in range(S):
                 pixel, target = line[s * I : (s + 1) * I], out[s * I : (s + 1) * I]
@@ -268,5 +260,6 @@ def _mask_and_sum(
                     target[i] = d
                     sums[i] += d
                 if noisy:
+                    v = grain[s]
                     for i in range(I):
-                        dots[i] += target[i] * grain[s]
+                        dots[i] += target[i] * v

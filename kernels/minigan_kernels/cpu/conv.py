@@ -21,7 +21,9 @@ from minigan_kernels.reference.conv import conv_length, conv_transpose_length
 
 Array = npt.NDArray[Any]
 
-PANEL_BYTES = 2 << 20  # what a panel may take: about the second-level cache of one core
+PANEL_BYTES = 6 << 20  # larger panels leave the cache, smaller ones make small products
+THIN = 4  # this many times fewer output channels than input channels: transpose by taps
+NONE = slice(0, 0)
 
 
 class Axis(NamedTuple):
@@ -61,20 +63,18 @@ def conv_transpose(
 ) -> Array:
     """y[n, o, i s - p + k d] += sum over c of x[n,c,i] w[c,o,k], without multiplying a zero.
 
-    Outputs that are a stride apart read the same taps. They form a phase: an ordinary convolution
-    with stride one and those taps only. Each phase is computed by itself into its places of y.
+    Either by phases or, where the output has few channels or the input is a single pixel, by taps.
     """
     kernel = weight.shape[2:]
     options = zip(x.shape[2:], kernel, stride, padding, output_padding, dilation, strict=True)
     out = [conv_transpose_length(*option) for option in options]
     y = np.empty((x.shape[0], *out, groups * weight.shape[1]), x.dtype)
-    # groups, out, in: `conv` reads the weight that way around.
-    swapped = _split(weight, groups).swapaxes(1, 2)
-    source, target = _last(x), _grouped(y, groups)
-    per_axis = map(_phases, out, kernel, stride, padding, dilation)
-    for phases in itertools.product(*per_axis):
-        taps, places, axes = zip(*phases, strict=True)
-        _gather(source, swapped[:, :, :, *taps], axes, target[:, *places])
+    parts = _split(weight, groups).swapaxes(1, 2)  # groups, out, in, *k
+    spread = zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
+    axes = [Axis(n, k, -p, s, d) for n, k, s, p, d in spread]
+    thin = THIN * parts.shape[1] <= parts.shape[2] or math.prod(x.shape[2:]) == 1
+    by = _scatter_taps if thin else _gather_phases
+    by(_last(x), parts, axes, _grouped(y, groups))
     return np.moveaxis(y, -1, 1)
 
 
@@ -95,36 +95,79 @@ def conv_weight_grad(
     shape = groups, g.shape[1] // groups, *(a.taps for a in axes), x.shape[1] // groups
     dw = np.zeros((groups, shape[1], *kernel_size, shape[-1]), x.dtype)
     total = np.zeros((groups, shape[1], math.prod(shape[2:])), x.dtype)
+    part = np.empty_like(total)
     for block, panel in _panels(source, axes, groups) if total.size else ():
-        part = np.moveaxis(seen[block], -2, 0)
-        rows = part.reshape(groups, panel.shape[1], shape[1])
-        total += rows.swapaxes(1, 2) @ panel
+        rows = np.moveaxis(seen[block], -2, 0).reshape(groups, panel.shape[1], shape[1])
+        total += np.matmul(rows.swapaxes(1, 2), panel, out=part)
     dw[:, :, *used] = total.reshape(shape)
     return np.moveaxis(dw.reshape(g.shape[1], *dw.shape[2:]), -1, 1)
 
 
-def _phases(
-    out: int, k: int, s: int, p: int, d: int
-) -> Iterator[tuple[slice, slice, Axis]]:
+def _gather_phases(x: Array, weight: Array, axes: Sequence[Axis], y: Array) -> None:
+    """Transposed convolution, phase by phase. Here tap k of input i adds to output
+    i stride + k dilation + start.
+
+    Outputs that are a stride apart read the same taps. They form a phase: an ordinary convolution
+    with stride one and those taps only, computed by itself into its places of y.
+    """
+    per_axis = map(_phases, axes, y.shape[1:-2])
+    for phases in itertools.product(*per_axis):
+        taps, places, gathers = zip(*phases, strict=True)
+        _gather(x, weight[:, :, :, *taps], gathers, y[:, *places])
+
+
+def _phases(axis: Axis, length: int) -> Iterator[tuple[slice, slice, Axis]]:
     """The taps, the outputs and the convolution of each phase along one axis.
 
-    Input i and tap t meet at output o = i s + t d - p. Outputs with (o + p) mod s = phase read the
-    taps with t d mod s = phase: every s / gcd(s, d)-th one, if any. In terms of the input, taps
-    that follow each other are d / gcd apart and run backward.
+    Output o is met by the taps k with (o - start - k d) divisible by s: every s / gcd(s, d)-th
+    one, if any, and the inputs that they come from are d / gcd apart, in falling order.
     """
+    _, k, start, s, d = axis
     common = math.gcd(s, d)
-    for phase in range(s):
-        first_out = (phase - p) % s
-        places = slice(first_out, out, s)
-        count = len(range(out)[places])
-        first = next((t for t in range(s // common) if t * d % s == phase), k)
-        taps = range(k)[first :: s // common]
-        lowest = taps[-1] if taps else 0  # the tap that reads the lowest input comes first
-        start = (first_out + p - lowest * d) // s
-        backward = slice(lowest, first - 1 if first else None, -(s // common))
-        if not taps:
-            backward = slice(0, 0)
-        yield backward, places, Axis(count, len(taps), start, 1, d // common)
+    for phase in range(s):  # of o - start, modulo s
+        first_out = (phase + start) % s
+        places = slice(first_out, length, s)
+        taps = [t for t in range(k) if t * d % s == phase]
+        lowest = taps[-1] if taps else 0  # the last tap reads the lowest input
+        backward = slice(lowest, taps[0] - 1 if taps[0] else None, -(s // common)) if taps else NONE
+        first_in = (first_out - start - lowest * d) // s
+        count = len(range(first_out, length, s))
+        yield backward, places, Axis(count, len(taps), first_in, 1, d // common)
+
+
+def _scatter_taps(x: Array, weight: Array, axes: Sequence[Axis], y: Array) -> None:
+    """Transposed convolution: the products of every input with every tap, added tap by tap."""
+    groups, outputs = y.shape[-2:]
+    used, axes = _trim(axes, y.shape[1:-2])
+    taps = [a.taps for a in axes]
+    width = math.prod(taps) * outputs
+    inputs = _grouped(x, groups)
+    matrix = np.moveaxis(weight[:, :, :, *used], (2, 1), (1, -1))  # groups, in, *k, out
+    matrix = matrix.reshape(groups, weight.shape[2], width)
+    # Few channels one by one: then NumPy's innermost loop runs along the image.
+    strips = [slice(o, o + 1) for o in range(outputs)] if outputs <= 4 else [slice(None)]
+    y[...] = 0
+    for block in _blocks(x.shape[:-1], PANEL_BYTES // max(1, groups * width * x.itemsize)):
+        rows = np.moveaxis(inputs[block], -2, 0)
+        size = math.prod(rows.shape[1:-1])
+        panel = rows.reshape(groups, size, rows.shape[-1]) @ matrix
+        panel = np.moveaxis(panel.reshape(*rows.shape[:-1], *taps, outputs), 0, -2)
+        for tap in np.ndindex(*taps):
+            pairs = map(_meet, axes, tap, block[1:], y.shape[1:-2])
+            given, places = zip(*pairs, strict=True)
+            total, part = y[block[0], *places], panel[:, *given, *tap]
+            for strip in strips:
+                total[..., strip] += part[..., strip]
+
+
+def _meet(axis: Axis, tap: int, block: slice, length: int) -> tuple[slice, slice]:
+    """Inputs of a block whose tap falls inside the output, and the outputs that it falls on."""
+    shift = tap * axis.dilation + axis.start
+    first = max(block.start, -(shift // axis.stride))  # the first i with i stride + shift >= 0
+    last = max(first, min(block.stop, (length - 1 - shift) // axis.stride + 1))
+    given = slice(first - block.start, last - block.start)
+    places = slice(first * axis.stride + shift, (last - 1) * axis.stride + shift + 1, axis.stride)
+    return (given, places) if last > first else (NONE, NONE)
 
 
 def _gather(x: Array, weight: Array, axes: Sequence[Axis], y: Array) -> None:
@@ -134,8 +177,7 @@ def _gather(x: Array, weight: Array, axes: Sequence[Axis], y: Array) -> None:
     if not all(a.taps for a in axes):
         y[...] = 0
         return
-    matrix = np.moveaxis(weight[:, :, :, *used], 2, -1)  # groups, out, *k, in
-    matrix = matrix.reshape(groups, outputs, math.prod(matrix.shape[2:])).swapaxes(1, 2)
+    matrix = _matrix(weight[:, :, :, *used])
     for block, panel in _panels(x, axes, groups):
         target = y[block]
         if groups == 1 and target.flags.c_contiguous:
@@ -143,6 +185,18 @@ def _gather(x: Array, weight: Array, axes: Sequence[Axis], y: Array) -> None:
         else:
             product = (panel @ matrix).reshape(groups, *target.shape[:-2], outputs)
             target[...] = np.moveaxis(product, 0, -2)
+
+
+def _matrix(weight: Array) -> Array:
+    """A weight (groups, out, in, *k) as matrices (groups, taps * in, out).
+
+    Written in the order in which the weight lies in memory, as far as BLAS takes it.
+    """
+    groups, outputs = weight.shape[:2]
+    width = math.prod(weight.shape[2:])
+    if weight.strides[1] < weight.strides[2]:
+        return np.moveaxis(weight, (2, 1), (-2, -1)).reshape(groups, width, outputs)
+    return np.moveaxis(weight, 2, -1).reshape(groups, outputs, width).swapaxes(1, 2)
 
 
 def _trim(

@@ -9,7 +9,6 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from minigan_kernels.cpu.layout import from_planes, planes
 from minigan_kernels.reference.pool import pooled_length
 
 Array = npt.NDArray[Any]
@@ -25,31 +24,37 @@ def max_pool(
 ) -> tuple[Array, Array]:
     """Largest element of each window and its flat spatial position (int32).
 
-    Both results have x's memory layout. Runs over three spatial axes, missing ones of length 1.
+    Works and answers channels-last, so that the innermost loop compares whole rows of channels.
+    Runs over three spatial axes, missing ones of length 1.
     """
     options = list(zip(x.shape[2:], kernel_size, stride, padding, dilation, strict=True))
     out = tuple(pooled_length(n, k, s, p, d, ceil_mode) for n, k, s, p, d in options)
     options = [(1, 1, 1, 0, 1)] * (3 - len(options)) + options
-    source, last = planes(x)
-    n, outer, *_, inner = source.shape
-    y = np.empty((n, outer, *out, inner), x.dtype)
+    n, c = x.shape[:2]
+    source = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    y = np.empty((n, *out, c), x.dtype)
     index = np.empty(y.shape, np.int32)
-    wide = (n * outer, *(1,) * (3 - len(out)), *out, inner)
+    wide = (n, *(1,) * (3 - len(out)), *out, c)
     _max_pool(
-        source.reshape(n * outer, *[option[0] for option in options], inner),
+        source.reshape(n, *[option[0] for option in options], c),
         np.array(options),
         y.reshape(wide),
         index.reshape(wide),
     )
-    return from_planes(y, last), from_planes(index, last)
+    return np.moveaxis(y, -1, 1), np.moveaxis(index, -1, 1)
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, error_model="numpy", nogil=True)
 def _max_pool(x: Array, options: Array, y: Array, index: Array) -> None:
     (depth, kd, sd, pd, dd), (height, kh, sh, ph, dh), (width, kw, sw, pw, dw) = options
     outer, od, oh, ow, inner = y.shape
     for place in range(outer * od * oh * ow):
-        a, oz, oy, ox = place // (od * oh * ow), place // (oh * ow) % od, place // ow % oh, place % ow
+        a, oz, oy, ox = (
+            place // (od * oh * ow),
+            place // (oh * ow) % od,
+            place // ow % oh,
+            place % ow,
+        )
         best, where = y[a, oz, oy, ox], index[a, oz, oy, ox]
         first = True
         for tap in range(kd * kh * kw):

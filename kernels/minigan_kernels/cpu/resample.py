@@ -34,7 +34,7 @@ def axis_map(x: Array, axis: int, index: Array, weight: Array) -> Array:
     return restore(y, order)
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, error_model="numpy", nogil=True)
 def _axis_map(x: Array, index: Array, weight: Array, y: Array) -> None:
     outer, out, inner = y.shape
     taps = index.shape[1]

@@ -14,9 +14,7 @@ _ZEROS, _BORDER, _REFLECTION = 0, 1, 2
 _PADDING = {"zeros": _ZEROS, "border": _BORDER, "reflection": _REFLECTION}
 
 
-def grid_sample(
-    x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
-) -> Array:
+def grid_sample(x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool) -> Array:
     """y[n, c, place] = sum over corners of weight * x[n, c, corner]; channels-last inside."""
     source, places = _channels_last(x), _three_axes(grid)
     y = np.zeros((*places.shape[:2], x.shape[1]), x.dtype)
@@ -64,7 +62,7 @@ def _three_axes(grid: Array) -> Array:
     return np.concatenate([flat, np.zeros((*flat.shape[:2], 1), grid.dtype)], axis=2)
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, error_model="numpy", nogil=True)
 def _locate(u: float, n: int, nearest: bool, padding: int, align: bool) -> Any:
     """First corner on an axis of length n, weight of the second, its derivative by u."""
     slope = (n - 1) / 2 if align else n / 2  # pixels per unit of u
@@ -75,7 +73,7 @@ def _locate(u: float, n: int, nearest: bool, padding: int, align: bool) -> Any:
         if span == 0:
             s, slope = 0.0 * s, 0.0
         else:
-            folds = math.floor((s - low) / span)
+            folds = np.floor((s - low) / span)
             s -= folds * span
             if folds % 2:
                 s, slope = 2 * low + span - s, -slope
@@ -89,14 +87,12 @@ def _locate(u: float, n: int, nearest: bool, padding: int, align: bool) -> Any:
         s = min(max(s, 0.0), n - 1.0)
     if nearest:
         return int(np.rint(s)), 0.0, 0.0
-    first = math.floor(s)
+    first = np.floor(s)
     return int(first), s - first, slope
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
-def _sample(
-    x: Array, grid: Array, nearest: bool, padding: int, align: bool, y: Array
-) -> None:
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def _sample(x: Array, grid: Array, nearest: bool, padding: int, align: bool, y: Array) -> None:
     n, depth, height, width, channels = x.shape
     for place in range(n * grid.shape[1]):
         i, p = place // grid.shape[1], place % grid.shape[1]
@@ -112,7 +108,7 @@ def _sample(
                     y[i, p, k] += x.dtype.type(weight) * x[i, z0 + a, y0 + b, x0 + c, k]
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, error_model="numpy", nogil=True)
 def _sample_backward(
     g: Array,
     x: Array,

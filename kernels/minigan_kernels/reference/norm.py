@@ -73,23 +73,20 @@ def norm_backward(
 
 def batch_norm(
     x: Array,
-    running_mean: Array,
-    running_var: Array,
+    running_mean: Array | None,
+    running_var: Array | None,
     weight: Array | None = None,
     bias: Array | None = None,
     training: bool = False,
-    momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Array:
-    """Channel by channel: with the batch's statistics in training, the running ones otherwise.
-
-    `momentum` matters only to the running statistics, see `running_update`.
-    """
+    """Channel by channel: with the batch's statistics in training, the running ones otherwise."""
     y = np.empty_like(x)
     for c in range(x.shape[1]):
-        mean, variance = running_mean[c], running_var[c]
-        if training:
+        if training or running_mean is None or running_var is None:
             mean, variance = x[:, c].mean(), x[:, c].var()
+        else:
+            mean, variance = running_mean[c], running_var[c]
         y[:, c] = (x[:, c] - mean) / np.sqrt(variance + eps)
         y[:, c] *= 1 if weight is None else weight[c]
         y[:, c] += 0 if bias is None else bias[c]
@@ -174,14 +171,12 @@ def conditional_batch_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-
     return y
 
 
-def spade(
-    x: Array, gamma: Array, beta: Array, norm: str = "batch", eps: float = 1e-5
-) -> Array:
+def spade(x: Array, gamma: Array, beta: Array, norm: str = "batch", eps: float = 1e-5) -> Array:
     """y = norm(x) (1 + gamma) + beta, with gamma and beta maps of x's shape."""
     y = np.empty_like(x)
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
-            seen = x[:, c] if norm == "batch" else x[n, c]
+            seen = {"batch": x[:, c], "instance": x[n, c], "layer": x[n]}[norm]
             xhat = (x[n, c] - seen.mean()) / np.sqrt(seen.var() + eps)
             y[n, c] = xhat * (1 + gamma[n, c]) + beta[n, c]
     return y

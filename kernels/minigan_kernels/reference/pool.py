@@ -38,8 +38,9 @@ def avg_pool(
     options = list(zip(spatial, kernel_size, stride, padding, strict=True))
     out = [pooled_length(n, k, s, p, 1, ceil_mode) for n, k, s, p in options]
     y = np.empty((*x.shape[:2], *out), x.dtype)
-    for place in product(*map(range, out)):
-        window, count = [], 1
+    for place in np.ndindex(*out):
+        window: list[Any] = [...]
+        count = 1
         for i, (n, k, s, p) in zip(place, options, strict=True):
             start = i * s - p
             end = min(start + k, n + p)
@@ -47,19 +48,20 @@ def avg_pool(
             window.append(inside)
             count *= end - start if count_include_pad else inside.stop - inside.start
         axes = tuple(range(2, x.ndim))
-        y[(..., *place)] = x[(..., *window)].sum(axis=axes, dtype=x.dtype) / count
+        y[(..., *place)] = x[tuple(window)].sum(axis=axes, dtype=x.dtype) / count
     return y
 
 
 def adaptive_avg_pool(x: Array, size: Sequence[int]) -> Array:
     """y_i = mean of x from floor(i n / out) up to ceil((i+1) n / out), along each spatial axis."""
     y = np.empty((*x.shape[:2], *size), x.dtype)
-    for place in product(*map(range, size)):
-        window = [
+    for place in np.ndindex(*size):
+        window: list[Any] = [...]
+        window += [
             slice(i * n // out, -(-(i + 1) * n // out))
             for i, n, out in zip(place, x.shape[2:], size, strict=True)
         ]
-        y[(..., *place)] = x[(..., *window)].mean(axis=tuple(range(2, x.ndim)))
+        y[(..., *place)] = x[tuple(window)].mean(axis=tuple(range(2, x.ndim)))
     return y
 
 
@@ -82,7 +84,7 @@ def max_pool(
     flat = x.reshape(*x.shape[:2], -1)
     y = np.empty((*x.shape[:2], *out), x.dtype)
     index = np.empty(y.shape, np.int32)
-    for place in product(*map(range, out)):
+    for place in np.ndindex(*out):
         reach = [
             [j for j in range(i * s - p, i * s - p + d * (k - 1) + 1, d) if 0 <= j < n]
             for i, (n, k, s, p, d) in zip(place, options, strict=True)

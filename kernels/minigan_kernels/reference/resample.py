@@ -40,8 +40,8 @@ def interpolate(
 ) -> Array:
     """Resize the spatial axes of x (N,C,*spatial), one after another.
 
-    y_i = sum over j of h(s_i - j) x_j, where s_i is the place of output i among the inputs, h is the
-    hat function ("linear") or Keys' cubic ("cubic"), and j is held inside the input.
+    y_i = sum over j of h(s_i - j) x_j, where s_i is the place of output i among the inputs, h is
+    the hat function ("linear") or Keys' cubic ("cubic"), and j is held inside the input.
 
     Parameters
     ----------
@@ -49,11 +49,8 @@ def interpolate(
     scale : output per input length where the user gave one, else None (then out / in counts).
     mode : "nearest", "nearest-exact", "linear" or "cubic".
 
-    As in PyTorch, "nearest" with a given scale rounds like float32, and nearest and linear leave x
-    alone if no length changes, whatever the scale.
+    As in PyTorch, "nearest" with a given scale rounds like float32.
     """
-    if tuple(size) == x.shape[2:] and mode in ("nearest", "linear"):
-        return x
     for axis, (out, factor) in enumerate(zip(size, scale, strict=True), start=2):
         rows = np.moveaxis(x, axis, 0)
         y = np.zeros((out, *rows.shape[1:]), x.dtype)

@@ -14,9 +14,7 @@ Array = npt.NDArray[Any]
 Tap = tuple[int, float, float]  # position, weight, derivative of the weight by the grid
 
 
-def grid_sample(
-    x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
-) -> Array:
+def grid_sample(x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool) -> Array:
     """y[n, c, place] = sum over corners of weight * x[n, c, corner].
 
     Parameters

@@ -1,0 +1,57 @@
+"""Losses by their definitions, one value per element; reductions are left to the caller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def binary_cross_entropy_with_logits(logits: Array, target: Array) -> Array:
+    """-y log p - (1 - y) log(1 - p) with p = 1 / (1 + e^-t)."""
+    p = 1 / (1 + np.exp(-logits))
+    return -target * np.log(p) - (1 - target) * np.log(1 - p)
+
+
+def cross_entropy(
+    logits: Array, target: Array, ignore_index: int = -100, label_smoothing: float = 0.0
+) -> Array:
+    """-sum over classes of q log p, p = softmax(logits), at every position.
+
+    logits (N,C,*spatial), target (N,*spatial) of integers. q is 1 at the label and 0 elsewhere;
+    smoothing s mixes it with the uniform: (1 - s) q + s / C. Ignored positions give 0.
+    """
+    loss = np.zeros(target.shape, logits.dtype)
+    for place in np.ndindex(target.shape):
+        label = target[place]
+        if label == ignore_index:
+            continue
+        row = logits[(place[0], slice(None), *place[1:])]
+        p = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+        q = np.full(row.shape, label_smoothing / row.size)
+        q[label] += 1 - label_smoothing
+        loss[place] = -(q * np.log(p)).sum()
+    return loss
+
+
+def nll_loss(log_probabilities: Array, target: Array, ignore_index: int = -100) -> Array:
+    """-log p at the label."""
+    loss = np.zeros(target.shape, log_probabilities.dtype)
+    for place in np.ndindex(target.shape):
+        if target[place] != ignore_index:
+            loss[place] = -log_probabilities[(place[0], target[place], *place[1:])]
+    return loss
+
+
+def smooth_l1_loss(x: Array, target: Array, beta: float = 1.0) -> Array:
+    """d^2 / (2 beta) where d = |x - target| < beta, else d - beta / 2."""
+    d = np.abs(x - target)
+    return np.where(d < beta, d**2 / (2 * beta), d - beta / 2)
+
+
+def kl_normal(mu: Array, logvar: Array) -> Array:
+    """KL(N(mu, e^logvar) || N(0, 1)) per element: -(1 + logvar - mu^2 - e^logvar) / 2."""
+    return -0.5 * (1 + logvar - mu**2 - np.exp(logvar))
