@@ -19,9 +19,9 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 Shape = tuple[int, ...]
 
 
-def rngs() -> st.SearchStrategy[np.random.Generator]:
-    """A NumPy generator with a drawn seed."""
-    return st.integers(0, 2**32 - 1).map(np.random.default_rng)
+def rngs(purpose: int = 0) -> st.SearchStrategy[np.random.Generator]:
+    """A NumPy generator with a drawn seed; generators of different purposes never agree."""
+    return st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng([seed, purpose]))
 
 
 def cases(make: Callable[[Draw, np.random.Generator], Case]) -> st.SearchStrategy[Case]:

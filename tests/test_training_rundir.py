@@ -46,9 +46,7 @@ def test_eight_processes_get_distinct_numbers(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(8), context.Queue()
     processes = [
-        context.Process(
-            target=_create_many, args=(str(tmp_path), barrier, f"n{i % 3}", results)
-        )
+        context.Process(target=_create_many, args=(str(tmp_path), barrier, f"n{i % 3}", results))
         for i in range(8)
     ]
     for process in processes:
@@ -153,7 +151,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(rundir, "write_bytes", refuse)
-    with pytest.raises(ResourceError, match="cannot write to .*: Permission denied"):
+    with pytest.raises(ResourceError, match=r"cannot write to .*: Permission denied"):
         run.probe()
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="cannot write"):

@@ -13,7 +13,7 @@ import click
 from minigan.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
-    from minigan.data import Batches, Dataset
+    from minigan.data import Dataset
     from minigan.gans import Game
     from minigan.training.rundir import RunFolder
 
@@ -110,10 +110,17 @@ def resumed(given: dict[str, Any]) -> tuple[dict[str, Any], RunFolder]:
 
 def data_name(text: str) -> str:
     """Folders as absolute paths, so that a resume finds them from anywhere."""
-    from minigan import data
+    from minigan.data.sets import NAMED_SETS
+    from minigan.errors import DataError, did_you_mean
 
-    known = {found.name for found in data.list_sets()}
-    return text if text in known else str(Path(text).absolute())
+    if text in NAMED_SETS:
+        return text
+    if not Path(text).is_dir():
+        raise DataError(
+            f"no dataset and no folder '{text}'{did_you_mean(text, NAMED_SETS)}",
+            fix=f"use {', '.join(NAMED_SETS)} or a folder of pictures",
+        )
+    return str(Path(text).absolute())
 
 
 def command(given: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ attributes of every picture are known it can serve as an exact oracle: what slan
 does a generator make?
 
 Sample i of seed s depends on (s, i) alone, not on how many samples are made or in which portions.
+(Between processors whose sine or square root differ in the last bit, a pixel may differ by one.)
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Attributes:
     scale : (N,) size; at 1 the longer side of the ink is 20 pixels.
     thickness : (N,) width of the line in pixels.
     ink : (N,) darkness of the line, 0 to 1.
-    shift : (N, 2) pixels, x and y, by which the centre of mass is off the centre.
+    shift : (N, 2) pixels, x and y, by which the centre of mass is off the centre (to about half
+        a pixel: where strokes cross, ink counts twice).
     pressure : (N, 3) how the width varies along the line: two slow waves, and pointed ends.
     bend : (N, 2, 7) coefficients of a smooth deformation of the plane.
     wobble : (N, M, 2) displacement of the single points of the strokes, in digit heights.

@@ -246,7 +246,7 @@ def _length(path: Path) -> int:
 
 def _http_reason(error: urllib.error.HTTPError) -> str:
     if 300 <= error.code < 400:
-        return "it redirects again and again"
+        return "too many redirects, or one that is not allowed"
     return f"HTTP {error.code} {http.client.responses.get(error.code, '')}".rstrip()
 
 

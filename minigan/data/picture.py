@@ -174,7 +174,8 @@ def _cover(picture: Image.Image, size: tuple[int, int], name: str) -> Image.Imag
             f"{name} is too small: {picture.width} x {picture.height} for {width} x {height}",
             why=f"it would have to be enlarged more than {_MOST_ENLARGED} times",
         )
-    kept_width, kept_height = width / scale, height / scale
-    left, top = (picture.width - kept_width) / 2, (picture.height - kept_height) / 2
-    box = (left, top, left + kept_width, top + kept_height)
+    # Half of what is left over, on each side; rounding must not lead out of the picture.
+    left = max(0.0, (picture.width - width / scale) / 2)
+    top = max(0.0, (picture.height - height / scale) / 2)
+    box = (left, top, picture.width - left, picture.height - top)
     return picture.resize((width, height), Image.Resampling.BICUBIC, box=box)

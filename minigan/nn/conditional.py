@@ -10,14 +10,14 @@ from minigan.nn.containers import Sequential
 from minigan.nn.conv import Conv2d
 from minigan.nn.linear import Embedding, Linear
 from minigan.nn.module import Module
-from minigan.nn.norm import BatchNorm2d
+from minigan.nn.norm import BatchNorm2d, _Running
 from minigan.ops.modulate import adain, conditional_batch_norm, spade
 from minigan.ops.resample import interpolate
 from minigan.ops.shape import chunk
 from minigan.tensor import Tensor
 
 
-class ConditionalBatchNorm2d(BatchNorm2d):
+class ConditionalBatchNorm2d(_Running):
     """y = x^ gamma[k] + beta[k], x^ the batch-normalised input, k the class of the sample.
 
     Source: Dumoulin et al. (2017); in GANs: Miyato and Koyama, cGANs with Projection
@@ -30,6 +30,8 @@ class ConditionalBatchNorm2d(BatchNorm2d):
     eps, momentum : see `BatchNorm2d`.
     """
 
+    axes = 2
+
     def __init__(
         self,
         num_features: int,
@@ -38,7 +40,7 @@ class ConditionalBatchNorm2d(BatchNorm2d):
         eps: float = 1e-5,
         momentum: float | None = 0.1,
     ) -> None:
-        super().__init__(num_features, eps=eps, momentum=momentum, affine=False)
+        self._build(num_features, eps, momentum, affine=False, track=True)
         self.gamma = Embedding(num_classes, num_features)
         self.beta = Embedding(num_classes, num_features)
         self.gamma.weight.data = np.ones_like(self.gamma.weight.data)

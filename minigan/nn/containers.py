@@ -37,10 +37,13 @@ class ModuleList(Module):
     def __getitem__(self, index: int) -> Module: ...
     @overload
     def __getitem__(self, index: slice) -> Self: ...
-    def __getitem__(self, index: int | slice) -> Module | Self:
+    def __getitem__(self, index: Any) -> Any:
         """One module, or for a slice a new container with the same modules."""
         chosen = list(self.children())[index]
-        return _refill(self, chosen) if isinstance(chosen, list) else chosen
+        return self._like(chosen) if isinstance(chosen, list) else chosen
+
+    def _like(self, modules: list[Module]) -> ModuleList:
+        return ModuleList(modules)
 
     def __setitem__(self, index: int, module: Module) -> None:
         _check_module(type(self).__name__, module)
@@ -52,6 +55,9 @@ class Sequential(ModuleList):
 
     def __init__(self, *modules: Module) -> None:
         super().__init__(modules)
+
+    def _like(self, modules: list[Module]) -> Sequential:
+        return Sequential(*modules)
 
     def forward(self, x: Any) -> Any:
         for module in self:
@@ -102,14 +108,6 @@ class ModuleDict(Module):
     def items(self) -> Iterator[tuple[str, Module]]:
         """Names with their modules."""
         return self.named_children()
-
-
-def _refill(like: Any, modules: list[Module]) -> Any:
-    """A new container of the kind of `like`."""
-    new = type(like).__new__(type(like))
-    ModuleList.__init__(new, modules)
-    new.training = like.training
-    return new
 
 
 def _check_module(name: str, module: Any) -> None:

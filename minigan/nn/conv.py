@@ -25,9 +25,7 @@ class _Conv(Weighted):
 
     axes: int  # spatial
 
-    def _options(
-        self, in_channels: int, out_channels: int, kernel_size: Size, groups: int
-    ) -> None:
+    def _options(self, in_channels: int, out_channels: int, kernel_size: Size, groups: int) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ShapeError(
                 f"{type(self).__name__}: {in_channels} input and {out_channels} output channels "

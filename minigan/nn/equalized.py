@@ -10,9 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from minigan import random
 from minigan.nn.init import fans
-from minigan.nn.linear import Weighted
+from minigan.nn.linear import Weighted, normal
 
 L = TypeVar("L", bound=Weighted)
 
@@ -31,8 +30,7 @@ def equalized(module: L, gain: float = math.sqrt(2), lrmul: float = 1.0) -> L:
     lrmul : factor on the speed of learning (StyleGAN's mapping network: 0.01).
     """
     fan_in, _ = fans(module)
-    weight = random.draw("init").standard_normal(module.weight.shape, np.float32)
-    module.weight.data = (weight / lrmul).astype(module.weight.dtype)
+    module.weight.data = normal(module.weight.shape, 1 / lrmul).astype(module.weight.dtype)
     module.weight_factor = gain * lrmul / math.sqrt(fan_in)
     if module.bias is not None:
         module.bias.data = np.zeros_like(module.bias.data)

@@ -11,10 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minigan import random
 from minigan.backend import Array
 from minigan.nn.conv import _Conv, _ConvTransposeNd
-from minigan.nn.linear import Embedding, Weighted
+from minigan.nn.linear import Embedding, Weighted, normal, uniform
 from minigan.nn.module import Module
 from minigan.nn.norm import _Running
 from minigan.nn.spectral import SpectralNorm
@@ -123,16 +122,6 @@ def fans(layer: Weighted) -> tuple[float, float]:
         return float(weight.shape[0] // layer.groups * area), float(weight.shape[1] * area)
     groups = layer.groups if isinstance(layer, _Conv) else 1
     return float(weight.shape[1] * area), float(weight.shape[0] // groups * area)
-
-
-def normal(shape: tuple[int, ...], std: float) -> Array:
-    """float32 numbers N(0, std) from the stream "init"."""
-    return random.draw("init").standard_normal(shape, np.float32) * np.float32(std)
-
-
-def uniform(shape: tuple[int, ...], bound: float) -> Array:
-    """float32 numbers U(-bound, bound) from the stream "init"."""
-    return (2 * random.draw("init").random(shape, np.float32) - 1) * np.float32(bound)
 
 
 def _draw(module: Module, weight: Callable[[Weighted], Array]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from minigan import random
+from minigan.backend import Array
 from minigan.nn.module import Module, Parameter
 from minigan.ops.indexing import embedding
 from minigan.ops.linear import linear
@@ -53,10 +53,14 @@ class Weighted(Module):
         return self.bias * self.bias_factor
 
 
-def uniform(shape: tuple[int, ...], bound: float) -> Any:
-    """float32 numbers from U(-bound, bound), from the random stream "init"."""
-    unit = random.draw("init").random(shape, np.float32)
-    return (2 * unit - 1) * np.float32(bound)
+def uniform(shape: tuple[int, ...], bound: float) -> Array:
+    """float32 numbers U(-bound, bound), from the random stream "init"."""
+    return (2 * random.draw("init").random(shape, np.float32) - 1) * np.float32(bound)
+
+
+def normal(shape: tuple[int, ...], std: float) -> Array:
+    """float32 numbers N(0, std), from the random stream "init"."""
+    return random.draw("init").standard_normal(shape, np.float32) * np.float32(std)
 
 
 class Linear(Weighted):
@@ -91,8 +95,7 @@ class Embedding(Weighted):
 
     def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        rng = random.draw("init")
-        self.weight = Parameter(rng.standard_normal((num_embeddings, embedding_dim), np.float32))
+        self.weight = Parameter(normal((num_embeddings, embedding_dim), 1.0))
         self.bias = None
 
     def forward(self, index: Tensor) -> Tensor:

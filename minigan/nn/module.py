@@ -125,9 +125,9 @@ class Module:
         for path, member in _spread(name, value):
             if isinstance(member, Module):
                 for inner, tensor in member.named_tensors():
-                    tensor.name = f"{path}.{inner}"
+                    _call(tensor, f"{path}.{inner}")
             else:
-                member.name = path
+                _call(member, path)
 
     # What is inside ----------------------------------------------------------------------------
 
@@ -304,6 +304,12 @@ def _replace(t: Parameter | Buffer, array: Array) -> None:
         t.bump()
         if t.requires_grad:
             t.grad = None
+
+
+def _call(tensor: Parameter | Buffer, name: str) -> None:
+    """Put more in front of its name; a name from elsewhere (it is shared) stays."""
+    if name.endswith(tensor.name):
+        tensor.name = name
 
 
 def _spread(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -9,11 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from minigan import random
 from minigan.autograd import is_recomputing
 from minigan.backend import Array
 from minigan.errors import UsageError
-from minigan.nn.linear import Weighted
+from minigan.nn.linear import Weighted, normal
 from minigan.nn.module import Buffer, Module
 from minigan.tensor import Tensor
 
@@ -41,9 +40,8 @@ class SpectralNorm(Module):
     ) -> None:
         self.dim, self.n_power_iterations, self.eps = dim, n_power_iterations, eps
         rows = weight.shape[dim]
-        rng = random.draw("init")
-        self.u = Buffer(rng.standard_normal(rows).astype(weight.dtype))
-        self.v = Buffer(rng.standard_normal(weight.size // rows).astype(weight.dtype))
+        self.u = Buffer(normal((rows,), 1.0).astype(weight.dtype))
+        self.v = Buffer(normal((weight.size // rows,), 1.0).astype(weight.dtype))
         self.restart(weight)
 
     def restart(self, weight: Tensor) -> None:

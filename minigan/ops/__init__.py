@@ -1,4 +1,7 @@
-"""Differentiable operations by family. Importing this package gives Tensor its operators."""
+"""Differentiable operations by family. Importing this package gives Tensor its operators.
+
+`minigan.functional` is the flat face over all families; here stand the few that Tensor calls.
+"""
 
 import sys
 
@@ -10,57 +13,21 @@ from minigan.ops.elementwise import (
     Neg,
     Sub,
     abs,
-    add,
     cast,
     clamp,
     constant,
-    cos,
-    div,
     exp,
-    expm1,
-    lerp,
     log,
-    log1p,
-    maximum,
-    minimum,
-    mul,
-    neg,
     pow,
     reverse_sub,
-    rsqrt,
     scale,
     shift,
-    sign,
-    sin,
     sqrt,
     square,
-    sub,
     tanh,
-    where,
 )
-from minigan.ops.linear import linear, matmul
-from minigan.ops.reduce import argmax, cumsum, max, mean, min, norm, std, sum, var
-from minigan.ops.shape import (
-    broadcast_to,
-    cat,
-    chunk,
-    concat,
-    crop,
-    flatten,
-    flip,
-    index,
-    index_put,
-    pad_zeros,
-    permute,
-    repeat,
-    reshape,
-    roll,
-    split,
-    squeeze,
-    stack,
-    tile,
-    transpose,
-    unsqueeze,
-)
+from minigan.ops.linear import matmul
+from minigan.ops.reduce import argmax, max, mean, min, std, sum, var
+from minigan.ops.shape import flatten, index, reshape, transpose
 
 sys.modules["minigan.tensor"].ops = sys.modules[__name__]  # type: ignore[attr-defined]

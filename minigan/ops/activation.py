@@ -14,7 +14,7 @@ import numpy as np
 from minigan.autograd import Function
 from minigan.backend import Array
 from minigan.errors import ShapeError, UsageError, did_you_mean
-from minigan.ops.elementwise import Exp, clamp, expm1, tanh
+from minigan.ops.elementwise import Exp, clamp, expm1
 from minigan.ops.shape import sum_to
 from minigan.tensor import Tensor
 

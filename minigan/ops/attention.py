@@ -44,8 +44,8 @@ class ScaledDotProductAttention(Fused):
         if bias is not None:
             scores = scores + bias
         if self.is_causal:
-            late = ~np.tri(*scores.shape[-2:], dtype=bool)
-            hidden = np.where(late, -np.inf, 0).astype(scores.dtype)
+            seen = np.tri(scores.shape[-2], scores.shape[-1])
+            hidden = np.where(seen == 0, -np.inf, 0).astype(scores.dtype)
             scores = scores + hidden.reshape((1,) * (scores.ndim - 2) + hidden.shape)
         return matmul(softmax(scores), value)
 
@@ -84,11 +84,13 @@ def scaled_dot_product_attention(
         or value.shape != (*batch, *value.shape[-2:])
         or key.shape[-1] != query.shape[-1]
         or key.shape[-2] != value.shape[-2]
+        or not key.shape[-2]
     ):
         raise ShapeError(
             f"scaled_dot_product_attention: query {query.shape}, key {key.shape} and "
             f"value {value.shape} do not fit together",
-            why="they are (..., L, E), (..., S, E) and (..., S, V) with equal leading axes",
+            why="they are (..., L, E), (..., S, E) and (..., S, V) with equal leading axes and "
+            "at least one key",
         )
     if is_causal and attn_mask is not None:
         raise UsageError(

@@ -178,9 +178,7 @@ def nll_loss(
 # Distances -------------------------------------------------------------------------------------
 
 
-def mse_loss(
-    input: Tensor, target: Tensor | Array | float, *, reduction: str = "mean"
-) -> Tensor:
+def mse_loss(input: Tensor, target: Tensor | Array | float, *, reduction: str = "mean") -> Tensor:
     """(input - target)^2."""
     return _reduce("mse_loss", (input - _like("mse_loss", input, target)).square(), reduction)
 

@@ -40,9 +40,7 @@ class Norm(Fused):
         return y  # type: ignore[no-any-return]
 
     def backward_kernel(self, g: Array, x: Array, scale: Array | None) -> Any:
-        return self.kernels.norm_backward(
-            g, x, scale, self.mean, self.rstd, self.axes, self.needs
-        )
+        return self.kernels.norm_backward(g, x, scale, self.mean, self.rstd, self.axes, self.needs)
 
     def reference(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         centred = x - x.mean(self.axes, keepdims=True)

@@ -283,7 +283,7 @@ def _windows(
 
 def per_axis(name: str, option: str, value: Sizes, nd: int, low: int) -> tuple[int, ...]:
     """`value` as one int >= low for each of `nd` spatial axes."""
-    values = (value,) * nd if isinstance(value, int | np.integer) else tuple(value)
+    values: tuple[Any, ...] = (value,) * nd if np.ndim(value) == 0 else tuple(value)  # type: ignore[arg-type]
     if len(values) != nd or any(v < low or int(v) != v for v in values):
         raise UsageError(
             f"{name}: {option} {value}",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from minigan.backend import Array
 from minigan.nn.module import Parameter
 from minigan.optim.base import Optimizer, Rate
@@ -27,6 +29,7 @@ class Adam(Optimizer):
     """
 
     decoupled = False
+    remembers: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
 
     def __init__(
         self,
@@ -41,10 +44,8 @@ class Adam(Optimizer):
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         self._check(beta1=(betas[0], 0, 1), beta2=(betas[1], 0, 1), eps=(eps, 0, 1))
         self._check(weight_decay=(weight_decay, 0, float("inf")))
-        self._remember("exp_avg")
-        self._remember("exp_avg_sq")
-        if amsgrad:
-            self._remember("max_exp_avg_sq")
+        for name in (*self.remembers, *(["max_exp_avg_sq"] if amsgrad else [])):
+            self._remember(name)
 
     def update(self, chosen: list[int], grads: list[Array], lr: float) -> None:
         self._adam(self._arrays(chosen), chosen, grads, lr, self.weight_decay)
@@ -65,6 +66,18 @@ class Adam(Optimizer):
             decay,
             self.decoupled,
         )
+
+    def directions(self, chosen: list[int], grads: list[Array]) -> list[Array]:
+        """u = m^ / (sqrt(v^) + eps), which a step multiplies by -lr; m and v take in the gradients.
+
+        It is a step of Adam with lr = -1 that starts at 0.
+        """
+        if self.weight_decay:
+            pairs = zip(grads, self._arrays(chosen), strict=True)
+            grads = [g + self.weight_decay * p for g, p in pairs]
+        u = [np.zeros_like(p) for p in self._arrays(chosen)]
+        self._adam(u, chosen, grads, -1.0, 0.0)
+        return u
 
 
 class AdamW(Adam):
@@ -132,9 +145,7 @@ class Adamax(Optimizer):
         )
 
 
-def lazy(
-    lr: float, betas: tuple[float, float], interval: int
-) -> tuple[float, tuple[float, float]]:
+def lazy(lr: float, betas: tuple[float, float], interval: int) -> tuple[float, tuple[float, float]]:
     """Return lr and betas of Adam for a penalty that is computed only every `interval` steps.
 
     StyleGAN2's lazy regularisation makes interval + 1 updates where one was meant to be, so

@@ -40,6 +40,7 @@ class Optimizer:
         self.steps = 0
         self.counts = np.zeros(len(self.params), np.int64)  # updates of each parameter
         self.memory: dict[str, list[Array]] = {}
+        self._dtypes = [p.dtype for p in self.params]
         if not callable(lr):
             self._check(lr=(lr, 0, math.inf))
 
@@ -111,6 +112,12 @@ class Optimizer:
             )
         chosen, arrays = [], []
         for i, (p, g) in enumerate(zip(self.params, grads, strict=True)):
+            if p.dtype != self._dtypes[i]:
+                raise DtypeError(
+                    f"{type(self).__name__}: {_name(p, i)} has become {p.dtype}",
+                    why=f"what the optimizer remembers of it is {self._dtypes[i]}",
+                    fix="convert the network first, then make the optimizer",
+                )
             if g is not None:
                 array = g.data if isinstance(g, Tensor) else g
                 _check_gradient(type(self).__name__, _name(p, i), p, array)

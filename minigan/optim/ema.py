@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,10 +12,8 @@ from minigan.backend import Array, backend_of
 from minigan.errors import UsageError
 from minigan.nn.module import Module, Parameter
 
-M = TypeVar("M", bound=Module)
 
-
-class EMA(Generic[M]):
+class EMA:
     """weights <- beta weights + (1 - beta) those of the network; buffers are copied.
 
     Buffers (running statistics, the vectors of spectral norm) belong to the weights of their
@@ -34,15 +32,15 @@ class EMA(Generic[M]):
     steps : updates made.
     """
 
-    def __init__(self, module: M, beta: float = 0.999, warmup: bool = True) -> None:
+    def __init__(self, module: Module, beta: float = 0.999, warmup: bool = True) -> None:
         if not 0 <= beta < 1:
             raise UsageError(f"EMA: beta={beta} is not in [0, 1)")
         self.source, self.beta, self.warmup, self.steps = module, beta, warmup, 0
-        self.module: M = copy.deepcopy(module)
+        self.module = copy.deepcopy(module)
         self.module.requires_grad_(False).eval()
 
     @classmethod
-    def with_half_life(cls, module: M, kimg: float, batch: int, warmup: bool = True) -> Self:
+    def with_half_life(cls, module: Module, kimg: float, batch: int, warmup: bool = True) -> Self:
         """Forget half after `kimg` thousand images: beta = 0.5^(batch / (1000 kimg))."""
         return cls(module, 0.5 ** (batch / (kimg * 1000)), warmup)
 

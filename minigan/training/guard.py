@@ -132,7 +132,8 @@ def global_norm(grads: Sequence[mg.Tensor | None]) -> float:
     for grad in grads:
         if grad is not None:
             flat = grad.data.reshape(-1)
-            square = float(np.dot(flat, flat))
+            with np.errstate(over="ignore", invalid="ignore"):
+                square = float(np.dot(flat, flat))
             if not math.isfinite(square) and np.isfinite(flat).all():  # overflow of float32
                 square = float(np.square(flat, dtype=np.float64).sum())
             total += square

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from minigan.data.grid import image_grid, save_png
 
+from minigan.data.grid import image_grid, save_png
 from minigan.gans.game import Game
 from minigan.training.health import pairwise_distance
 from minigan.training.rundir import RunFolder
@@ -40,33 +40,26 @@ class Previews:
     def __init__(self, game: Game, run: RunFolder, every: int = 0) -> None:
         self.game, self.run, self.every = game, run, every
 
-    def reals(self, batch: Any) -> None:
-        """Write samples/reals.png, once per run."""
-        path = self.run.samples / "reals.png"
-        images = real_images(batch, self.game.image_shape)
-        if images is not None and not path.exists():
-            self._save(path.name, images[:64])
-
     def write(self, step: int, batch: Any) -> tuple[str, dict[str, float]]:
         """Write the grids of this step; return the name of the first and figures about them.
 
         "diversity" is the mean distance between the samples over that between real images.
         """
-        grids = self.game.preview()
+        grids, reals = self.game.preview(), real_images(batch, self.game.image_shape)
+        if step == 0 and reals is not None:
+            self._save("reals.png", reals[:64])
         for name, images in grids.items():
             self._save(f"{name}-{step:06d}.png", images)
-        return f"samples/{next(iter(grids))}-{step:06d}.png", self._diversity(grids, batch)
+        return f"samples/{next(iter(grids))}-{step:06d}.png", _diversity(reals, grids.get("fakes"))
 
     def _save(self, name: str, images: npt.NDArray[Any]) -> None:
         scale = min(4, max(1, _READABLE // images.shape[-1]))
         save_png(self.run.samples / name, image_grid(images, scale=scale))
 
-    def _diversity(self, grids: Mapping[str, npt.NDArray[Any]], batch: Any) -> dict[str, float]:
-        real, fake = real_images(batch, self.game.image_shape), grids.get("fakes")
-        if real is None or fake is None or len(real) < 2:
-            return {}
-        usual = pairwise_distance(real)
-        return {"diversity": pairwise_distance(fake) / usual} if usual else {}
+
+def _diversity(real: npt.NDArray[Any] | None, fake: npt.NDArray[Any] | None) -> dict[str, float]:
+    usual = 0.0 if real is None else pairwise_distance(real)
+    return {"diversity": pairwise_distance(fake) / usual} if usual and fake is not None else {}
 
 
 def real_images(batch: Any, shape: tuple[int, int, int]) -> npt.NDArray[Any] | None:

@@ -15,12 +15,13 @@ from typing import IO, Any
 from minigan.training.rundir import RunFolder
 
 _REDRAW_SECONDS = 0.25
+_LINE_SECONDS = 1.0  # between plain lines on the screen; log.txt gets them all
 _COLOURS = {"ok": "green", "D winning": "yellow", "collapse?": "yellow"}
 _SHORT = {"d_real": "D(x)", "d_fake": "D(G)", "d_fake_g": "D(G) after"}
 
 
 class Display:
-    """Plain lines, `key value key value`, one per tick; also the base of the live display.
+    """Plain lines, `key value key value`, at most one a second; also the base of the live display.
 
     Parameters
     ----------
@@ -30,6 +31,7 @@ class Display:
 
     def __init__(self, run: RunFolder, stream: IO[str] | None = None) -> None:
         self.run, self.stream = run, stream or sys.stdout
+        self._shown = float("-inf")
 
     def say(self, text: str) -> None:
         """Print a line for people."""
@@ -48,9 +50,11 @@ class Display:
 
     def tick(self, line: Mapping[str, Any], remaining: float | None) -> None:
         """A line of figures is there; `remaining` seconds to go."""
-        text = plain_line(line)
+        text, now = plain_line(line), time.monotonic()
         self.run.log(text)
-        self.show(text)
+        if now - self._shown >= _LINE_SECONDS:
+            self._shown = now
+            self.show(text if remaining is None else f"{text} eta {duration(remaining)}")
 
     def snapshot(self, line: Mapping[str, Any], picture: str) -> None:
         """A picture was written."""

@@ -152,9 +152,7 @@ class Session:
         self.display.begin(step, self.last)
         self._step = step
         if step == 0:
-            batch = self.batches.batch(0)
-            self.previews.reals(batch)
-            self._picture(0, batch)
+            self._picture(0, self.batches.batch(0))
         return step
 
     def goes_on(self, step: int) -> bool:
@@ -255,7 +253,10 @@ class Session:
         except OSError as error:
             self.display.say(f"warning: no picture of step {step}: {error}")
             return
-        self.figures.add(figures)
+        if due(
+            step, self.previews.every
+        ):  # an end that the next session will not have says nothing
+            self.figures.add(figures)
         self.display.snapshot({**self.line, "step": step}, name)
 
     def _evaluate(self, step: int) -> float | None:

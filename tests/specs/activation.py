@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from minigan_kernels.reference import activation as reference
 from opspec import Array, Case, OpSpec
 from strategies import Draw, cases, distinct, shapes, values
 
 from minigan.ops import activation, softmax
 from minigan.ops.activation import bias_act
 from minigan.tensor import Tensor
-from minigan_kernels.reference import activation as reference
 
 
 def elements(**options: Any) -> st.SearchStrategy[Case]:

@@ -42,9 +42,7 @@ def reference_attend(
     if seen is not None:
         bias = np.where(seen, 0.0, -np.inf)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return np.asarray(
-        reference.scaled_dot_product_attention(q, k, v, bias, is_causal, scale)
-    )
+    return np.asarray(reference.scaled_dot_product_attention(q, k, v, bias, is_causal, scale))
 
 
 SPECS = [

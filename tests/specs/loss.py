@@ -21,8 +21,8 @@ REDUCTIONS = st.sampled_from(["mean", "sum", "none"])
 def reduced(loss: Array, reduction: str, count: int | None = None) -> Array:
     if reduction == "none":
         return loss
-    total = loss.sum()
-    return np.asarray(total / (loss.size if count is None else count) if reduction == "mean" else total)
+    divisor = 1 if reduction == "sum" else loss.size if count is None else count
+    return np.asarray(loss.sum() / divisor)
 
 
 def reducing(definition: Any) -> Any:
@@ -37,9 +37,7 @@ def reducing(definition: Any) -> Any:
 @cases
 def targets(draw: Draw, rng: np.random.Generator) -> Case:
     shape = draw(shapes())
-    return Case(
-        (values(rng, shape), values(rng, shape, 0.0, 1.0)), {"reduction": draw(REDUCTIONS)}
-    )
+    return Case((values(rng, shape), values(rng, shape, 0.0, 1.0)), {"reduction": draw(REDUCTIONS)})
 
 
 @cases
@@ -122,16 +120,16 @@ def huber(x: Tensor, y: Tensor, reduction: str) -> Tensor:
 bce = losses.binary_cross_entropy_with_logits
 
 SPECS = [
-    OpSpec(
-        "binary_cross_entropy_with_logits", bce, reducing(definition_bce), targets, linear=(1,)
-    ),
-    OpSpec(
-        "binary_cross_entropy_with_logits-constant", bce, reducing(definition_bce), one_target
-    ),
+    OpSpec("binary_cross_entropy_with_logits", bce, reducing(definition_bce), targets, linear=(1,)),
+    OpSpec("binary_cross_entropy_with_logits-constant", bce, reducing(definition_bce), one_target),
     OpSpec("hinge_loss", losses.hinge_loss, reducing(definition_hinge), verdicts),
     OpSpec("softplus_loss", losses.softplus_loss, reducing(definition_softplus), verdicts),
     OpSpec(
-        "cross_entropy", losses.cross_entropy, over_valid(reference.cross_entropy), labelled(True)
+        "cross_entropy",
+        losses.cross_entropy,
+        over_valid(reference.cross_entropy),
+        labelled(True),
+        float32_slack=100,  # a confident right answer: the logarithm of nearly 1
     ),
     OpSpec(
         "nll_loss",

@@ -164,9 +164,7 @@ NOT_CONSTANT = ("transposed", "reversed", "sliced", "fortran")
 
 SPECS = [
     spec("batch_norm", train, reference_train, per_channel, linear=(1, 2), fused=True),
-    spec(
-        "batch_norm-vectors", train, reference_train, vectors, fused=True, layouts=NOT_CONSTANT
-    ),
+    spec("batch_norm-vectors", train, reference_train, vectors, fused=True, layouts=NOT_CONSTANT),
     spec("batch_norm-eval", evaluate, reference_evaluate, running, linear=(0, 1, 2)),
     spec("instance_norm", instance, reference.instance_norm, per_channel, fused=True),
     spec("layer_norm", layer, reference_layer, rows, fused=True),

@@ -37,7 +37,7 @@ def grids(draw: Draw, rng: np.random.Generator) -> Case:
         "align_corners": draw(st.booleans()),
     }
     out = per_axis(draw, nd, 1, 3 if nd == 2 else 2)
-    grid = places(rng, shape, out, kwargs["align_corners"], kwargs["mode"])
+    grid = places(rng, shape, out, bool(kwargs["align_corners"]))
     return Case((values(rng, shape), grid), kwargs)
 
 

@@ -45,8 +45,10 @@ def leaky_relu_backward(g: Array, y: Array, negative_slope: float) -> Array:
 
 
 def normal_cdf(x: Array) -> Array:
-    """erfc(-x / sqrt 2) / 2 by the C library's erfc in float64: errors below 1e-15 relative, in
-    the lower tail too."""
+    """erfc(-x / sqrt 2) / 2 with the C library's erfc in float64, 10 to 20 ns each.
+
+    The error is at most one unit in the last place of 1, and x^2 eps relative in the lower tail.
+    """
     order = memory_order(x)
     row = _row(x, order)
     y = np.empty_like(row)
@@ -64,7 +66,7 @@ def _writable(x: Array) -> Array:
     return x if x.flags.writeable else x.copy()
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _leaky(x: Array, slope: Any, y: Array) -> None:
     if slope == 0:  # 0 times infinity would be NaN
         for i in range(x.size):
@@ -74,7 +76,7 @@ def _leaky(x: Array, slope: Any, y: Array) -> None:
             y[i] = x[i] if x[i] > 0 else x[i] * slope
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _leaky_backward(g: Array, y: Array, slope: Any, dx: Array) -> None:
     if slope == 0:
         for i in range(g.size):
@@ -84,7 +86,7 @@ def _leaky_backward(g: Array, y: Array, slope: Any, dx: Array) -> None:
             dx[i] = g[i] * slope if y[i] <= 0 else g[i]
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _normal_cdf(x: Array, y: Array) -> None:
     for i in range(x.size):
         y[i] = 0.5 * math.erfc(-np.float64(x[i]) * math.sqrt(0.5))
@@ -166,7 +168,7 @@ def _slopes(activation: str, slope: float, gain: float, real: Any) -> tuple[Any,
 
 
 def _sizes(x: Array) -> tuple[int, int, int]:
-    """P, S, I of (N, C, *spatial, 1), where P = N C and I = 1, or of (N, 1, *spatial, C)."""
+    """P, S, W of (N, C, *spatial, 1), where P = N C and W = 1, or of (N, 1, *spatial, C)."""
     return x.shape[0] * x.shape[1], prod(x.shape[2:-1]), x.shape[-1]
 
 
@@ -187,27 +189,27 @@ def _noise(x: Array, noise: Array | None, strength: Array | None) -> tuple[Array
 
 
 # The loops: P lines of S numbers of one channel each (channels first), or P blocks of S pixels with
-# I channels (channels last).
+# W channels (channels last).
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _bend(z: Any, low: Any, high: Any, floor: Any) -> Any:
     """high z above 0, low z below; relu of -infinity is its floor 0, not 0 times infinity."""
     z = floor if z < floor else z
     return z * (high if z > 0 else low)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _shift_and_bend(
-    x: Array, P: int, S: int, I: int, bias: Array, noise: Array, strength: Array, how: Any, y: Array
+    x: Array, P: int, S: int, W: int, bias: Array, noise: Array, strength: Array, how: Any, y: Array
 ) -> None:
     """y = bend(x + bias + strength noise)."""
     low, high, floor = how
     C, noisy = bias.size, noise.shape[1] > 0
     for p in range(P):
-        line, out = x[p * S * I : (p + 1) * S * I], y[p * S * I : (p + 1) * S * I]
-        n = p * I // C if noise.shape[0] > 1 else 0
-        if I == 1:
+        line, out = x[p * S * W : (p + 1) * S * W], y[p * S * W : (p + 1) * S * W]
+        n = p * W // C if noise.shape[0] > 1 else 0
+        if W == 1:
             b, k = bias[p % C], strength[p % C]
             if noisy:
                 grain = noise[n]
@@ -218,29 +220,37 @@ def _shift_and_bend(
                     out[s] = _bend(line[s] + b, low, high, floor)
         else:
             for s in range(S):
-                pixel, target = line[s * I : (s + 1) * I], out[s * I : (s + 1) * I]
+                pixel, target = line[s * W : (s + 1) * W], out[s * W : (s + 1) * W]
                 if noisy:
                     v = noise[n, s]
-                    for i in range(I):
+                    for i in range(W):
                         target[i] = _bend(pixel[i] + bias[i] + strength[i] * v, low, high, floor)
                 else:
-                    for i in range(I):
+                    for i in range(W):
                         target[i] = _bend(pixel[i] + bias[i], low, high, floor)
 
 
-@_jit_sums  # type: ignore[untyped-decorator]
+@_jit_sums
 def _mask_and_sum(
-    g: Array, y: Array, P: int, S: int, I: int, noise: Array, how: Any, dx: Array, sums: Array,
+    g: Array,
+    y: Array,
+    P: int,
+    S: int,
+    W: int,
+    noise: Array,
+    how: Any,
+    dx: Array,
+    sums: Array,
     dots: Array,
 ) -> None:
     """dx = high g where y > 0, else low g; per channel the sums of dx and of dx noise."""
     low, high, _ = how
     C, noisy = sums.size, noise.shape[1] > 0
     for p in range(P):
-        line, out = g[p * S * I : (p + 1) * S * I], dx[p * S * I : (p + 1) * S * I]
-        signs = y[p * S * I : (p + 1) * S * I]
-        grain = noise[p * I // C if noise.shape[0] > 1 else 0]
-        if I == 1:
+        line, out = g[p * S * W : (p + 1) * S * W], dx[p * S * W : (p + 1) * S * W]
+        signs = y[p * S * W : (p + 1) * S * W]
+        grain = noise[p * W // C if noise.shape[0] > 1 else 0]
+        if W == 1:
             total, dot = 0.0, 0.0
             for s in range(S):
                 d = line[s] * (high if signs[s] > 0 else low)
@@ -253,13 +263,13 @@ def _mask_and_sum(
             dots[p % C] += dot
         else:
             for s in range(S):
-                pixel, target = line[s * I : (s + 1) * I], out[s * I : (s + 1) * I]
-                sign = signs[s * I : (s + 1) * I]
-                for i in range(I):
+                pixel, target = line[s * W : (s + 1) * W], out[s * W : (s + 1) * W]
+                sign = signs[s * W : (s + 1) * W]
+                for i in range(W):
                     d = pixel[i] * (high if sign[i] > 0 else low)
                     target[i] = d
                     sums[i] += d
                 if noisy:
                     v = grain[s]
-                    for i in range(I):
+                    for i in range(W):
                         dots[i] += target[i] * v

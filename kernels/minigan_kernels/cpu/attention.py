@@ -24,7 +24,7 @@ def scaled_dot_product_attention(
     q, k, v = _stacks(query), _stacks(key), _stacks(value)
     y = np.empty((*q.shape[:2], v.shape[2]), q.dtype)
     views = _bias_rows(bias, query, key)
-    for b, rows in _blocks(*q.shape[:2], k.shape[1]):
+    for b, rows in _blocks(q.shape[0], q.shape[1], k.shape[1]):
         p = _probabilities(q[b, rows], k[b], views, is_causal, scale, b, rows)
         np.matmul(p, v[b], out=y[b, rows])
     return y.reshape(*query.shape[:-1], value.shape[-1])
@@ -47,7 +47,7 @@ def scaled_dot_product_attention_backward(
     dv = np.zeros(v.shape, v.dtype) if needs[2] else None
     dbias = np.zeros(bias.shape, bias.dtype) if bias is not None and needs[3] else None
     views = _bias_rows(bias, query, key)
-    for b, rows in _blocks(*q.shape[:2], k.shape[1]):
+    for b, rows in _blocks(q.shape[0], q.shape[1], k.shape[1]):
         p = _probabilities(q[b, rows], k[b], views, is_causal, scale, b, rows)
         if dv is not None:
             dv[b] += np.matmul(p.swapaxes(1, 2), gs[b, rows])
@@ -93,7 +93,7 @@ def _probabilities(
     rows: slice,
 ) -> Array:
     """softmax of one block (entries, queries, keys); zeros where a query sees no key."""
-    p = np.matmul(q, k.swapaxes(1, 2))
+    p: Array = np.matmul(q, k.swapaxes(1, 2))
     p *= scale
     if bias is not None:
         batch = bias.shape[:-2]
@@ -106,7 +106,7 @@ def _probabilities(
     p -= np.where(top == -np.inf, 0, top).astype(p.dtype)
     np.exp(p, out=p)
     total = p.sum(axis=2, keepdims=True)
-    p /= np.where(total == 0, 1, total).astype(p.dtype)
+    np.divide(p, np.where(total == 0, 1, total).astype(p.dtype), out=p)
     return p
 
 
@@ -115,14 +115,12 @@ def _bias_rows(bias: Array | None, query: Array, key: Array) -> Array | None:
     return None if bias is None else np.broadcast_to(bias, (*query.shape[:-1], key.shape[-2]))
 
 
-def _add_bias_rows(
-    dbias: Array, ds: Array, batch: tuple[int, ...], b: slice, rows: slice
-) -> None:
+def _add_bias_rows(dbias: Array, ds: Array, batch: tuple[int, ...], b: slice, rows: slice) -> None:
     """Add a block of ds to the elements of dbias that were broadcast to it."""
     lead = len(batch) + 2 - dbias.ndim  # leading axes that bias does not have
     for n in range(b.start, b.stop):
-        place = np.unravel_index(n, batch)[lead:] if batch else ()
-        place = tuple(0 if dbias.shape[i] == 1 else j for i, j in enumerate(place))
+        entry = np.unravel_index(n, batch)[lead:] if batch else ()
+        place = tuple(0 if dbias.shape[i] == 1 else int(j) for i, j in enumerate(entry))
         target = dbias[place]
         part = ds[n - b.start]
         part = part.sum(axis=1, keepdims=True) if target.shape[1] == 1 else part

@@ -22,6 +22,7 @@ from minigan_kernels.reference.conv import conv_length, conv_transpose_length
 Array = npt.NDArray[Any]
 
 PANEL_BYTES = 6 << 20  # larger panels leave the cache, smaller ones make small products
+STRIP_BYTES = 1 << 18  # what is added to tap by tap: part of the second-level cache
 THIN = 4  # this many times fewer output channels than input channels: transpose by taps
 NONE = slice(0, 0)
 
@@ -177,6 +178,9 @@ def _gather(x: Array, weight: Array, axes: Sequence[Axis], y: Array) -> None:
     if not all(a.taps for a in axes):
         y[...] = 0
         return
+    if groups > 1 and x.shape[-1] == groups:
+        _depthwise(x, weight[:, :, 0, *used], axes, y)
+        return
     matrix = _matrix(weight[:, :, :, *used])
     for block, panel in _panels(x, axes, groups):
         target = y[block]
@@ -185,6 +189,22 @@ def _gather(x: Array, weight: Array, axes: Sequence[Axis], y: Array) -> None:
         else:
             product = (panel @ matrix).reshape(groups, *target.shape[:-2], outputs)
             target[...] = np.moveaxis(product, 0, -2)
+
+
+def _depthwise(x: Array, weight: Array, axes: Sequence[Axis], y: Array) -> None:
+    """The case of one input channel per group: matrices would be vectors. Adds tap by tap."""
+    everywhere = (slice(None),) * (y.ndim - 2)
+    for block in _blocks(y.shape[:-2], STRIP_BYTES // (math.prod(y.shape[-2:]) * y.itemsize)):
+        part = [_block_axis(a, b) for a, b in zip(axes, block[1:], strict=True)]
+        windows = np.moveaxis(_windows(*_region(x[block[0]], part), y.shape[-2]), 0, -2)
+        total = y[block]
+        product = np.empty_like(total)
+        for tap in np.ndindex(*weight.shape[2:]):
+            first = not any(tap)
+            seen = windows[*everywhere, *tap]
+            np.multiply(seen, weight[:, :, *tap], out=total if first else product)
+            if not first:
+                total += product
 
 
 def _matrix(weight: Array) -> Array:

@@ -40,8 +40,8 @@ def norm(
         offset = offset if scale is None else offset * scale
         offset = offset if shift is None else offset + shift
     out = np.empty_like(row)
-    small = [planes.flat_small(a, x.dtype) for a in (mean, factor, offset)]
-    _apply(row, *planes.size, *small, out)
+    m, f, o = (planes.flat_small(a, x.dtype) for a in (mean, factor, offset))
+    _apply(row, *planes.size, m, f, o, out)
     y = planes.unflat(out, x.shape)
     if mapped and scale is not None:
         np.multiply(y, planes.alongside(scale), out=y)
@@ -91,8 +91,9 @@ def norm_backward(
     mean_hx = dots.sum(axis=axes, keepdims=True) / count
     factor = rstd if scale is None else rstd * scale
     small = (mean, factor, -rstd * rstd * mean_hx, -rstd * mean_h)
+    m, a, b, c = (planes.flat_small(each, x.dtype) for each in small)
     out = np.empty_like(row)
-    _apply_backward(g_row, row, *planes.size, *(planes.flat_small(a, x.dtype) for a in small), out)
+    _apply_backward(g_row, row, *planes.size, m, a, b, c, out)
     return planes.unflat(out, x.shape), dscale, dshift
 
 
@@ -141,7 +142,7 @@ def _sum_to(values: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
 # lines at a time, since the running sums go through memory.
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _moments(x: Array, P: int, R: int, Q: int, mean: Array, squares: Array) -> None:
     """Per plane: the mean, then the sum of squared deviations from it."""
     for p in range(P):
@@ -165,7 +166,7 @@ def _moments(x: Array, P: int, R: int, Q: int, mean: Array, squares: Array) -> N
             _add_squares(lines, m, s)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _add_lines(x: Array, total: Array) -> None:
     R, Q = x.shape
     for r in range(0, R - 3, 4):
@@ -178,7 +179,7 @@ def _add_lines(x: Array, total: Array) -> None:
             total[q] += a[q]
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _add_squares(x: Array, mean: Array, total: Array) -> None:
     R, Q = x.shape
     for r in range(0, R - 3, 4):
@@ -192,7 +193,7 @@ def _add_squares(x: Array, mean: Array, total: Array) -> None:
             total[q] += (a[q] - mean[q]) ** 2
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _apply(
     x: Array, P: int, R: int, Q: int, mean: Array, factor: Array, offset: Array, y: Array
 ) -> None:
@@ -212,7 +213,7 @@ def _apply(
                 out[q] = (line[q] - ms[q]) * fs[q] + os[q]
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _moments_backward(
     g: Array, x: Array, P: int, R: int, Q: int, mean: Array, sums: Array, dots: Array
 ) -> None:
@@ -233,7 +234,7 @@ def _moments_backward(
             _add_dots(gs_lines, lines, mean[p * Q : (p + 1) * Q], s, d)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _add_dots(g: Array, x: Array, mean: Array, sums: Array, dots: Array) -> None:
     R, Q = x.shape
     for r in range(0, R - 1, 2):
@@ -248,7 +249,7 @@ def _add_dots(g: Array, x: Array, mean: Array, sums: Array, dots: Array) -> None
             dots[q] += g[R - 1, q] * (x[R - 1, q] - mean[q])
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _apply_backward(
     g: Array, x: Array, P: int, R: int, Q: int, mean: Array, a: Array, b: Array, c: Array, dx: Array
 ) -> None:

@@ -99,11 +99,11 @@ def _sample(x: Array, grid: Array, nearest: bool, padding: int, align: bool, y: 
         x0, tx, _ = _locate(grid[i, p, 0], width, nearest, padding, align)
         y0, ty, _ = _locate(grid[i, p, 1], height, nearest, padding, align)
         z0, tz, _ = _locate(grid[i, p, 2], depth, nearest, padding, align)
-        for corner in range(8):
+        for corner in range(1 if nearest else 8):
             a, b, c = corner // 4, corner // 2 % 2, corner % 2
             weight = (tz if a else 1 - tz) * (ty if b else 1 - ty) * (tx if c else 1 - tx)
             inside = 0 <= z0 + a < depth and 0 <= y0 + b < height and 0 <= x0 + c < width
-            if inside and weight != 0:
+            if inside:
                 for k in range(channels):
                     y[i, p, k] += x.dtype.type(weight) * x[i, z0 + a, y0 + b, x0 + c, k]
 
@@ -125,7 +125,7 @@ def _sample_backward(
         x0, tx, sx = _locate(grid[i, p, 0], width, nearest, padding, align)
         y0, ty, sy = _locate(grid[i, p, 1], height, nearest, padding, align)
         z0, tz, sz = _locate(grid[i, p, 2], depth, nearest, padding, align)
-        for corner in range(8):
+        for corner in range(1 if nearest else 8):
             a, b, c = corner // 4, corner // 2 % 2, corner % 2
             z, r, q = z0 + a, y0 + b, x0 + c
             if not (0 <= z < depth and 0 <= r < height and 0 <= q < width):

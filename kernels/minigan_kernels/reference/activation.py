@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,11 @@ def normal_cdf(x: Array) -> Array:
 
 def gelu(x: Array, approximate: str = "none") -> Array:
     """x normal_cdf(x), or its approximation by tanh."""
+    below = normal_cdf(x)
     if approximate == "tanh":
-        return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
-    return x * normal_cdf(x)
+        below = (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+    y: Array = x * below
+    return y
 
 
 def sigmoid(x: Array) -> Array:
@@ -83,7 +86,8 @@ def log_sigmoid(x: Array) -> Array:
 def softmax(x: Array, dim: int = -1) -> Array:
     """e^x / sum e^x along an axis."""
     powers = np.exp(x - x.max(axis=dim, keepdims=True))
-    return powers / powers.sum(axis=dim, keepdims=True)
+    y: Array = powers / powers.sum(axis=dim, keepdims=True)
+    return y
 
 
 def log_softmax(x: Array, dim: int = -1) -> Array:
@@ -93,7 +97,9 @@ def log_softmax(x: Array, dim: int = -1) -> Array:
 
 def logsumexp(x: Array, dim: int = -1, keepdims: bool = False) -> Array:
     """log sum e^x along an axis."""
-    return np.asarray(np.logaddexp.reduce(x, axis=dim, keepdims=keepdims))
+    top = x.max(axis=dim, keepdims=True)
+    y: Array = np.log(np.exp(x - top).sum(axis=dim, keepdims=True)) + top
+    return y if keepdims else y.squeeze(dim)
 
 
 def maxout(x: Array, pieces: int, dim: int = 1) -> Array:
@@ -127,7 +133,7 @@ def bias_act(
         z = z + bias.reshape(channels)
     if noise is not None and noise_strength is not None:
         z = z + noise_strength.reshape(channels) * noise
-    functions = {
+    functions: dict[str, Callable[[Array], Array]] = {
         "linear": lambda z: z,
         "relu": relu,
         "lrelu": lambda z: leaky_relu(z, slope),
@@ -155,7 +161,7 @@ def bias_act_backward(
     dnoise = sum of dx noise_strength over channels.
     """
     u = y / gain
-    derivatives = {
+    derivatives: dict[str, Callable[[], Any]] = {
         "linear": lambda: np.ones_like(u),
         "relu": lambda: (u > 0).astype(u.dtype),
         "lrelu": lambda: np.where(u > 0, 1, slope),

@@ -93,4 +93,5 @@ def _probabilities(
     if (scores == -np.inf).all():
         return np.zeros_like(scores)
     powers = np.exp(scores - scores.max())
-    return powers / powers.sum()
+    p: Array = powers / powers.sum()
+    return p

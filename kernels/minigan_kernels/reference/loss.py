@@ -13,7 +13,8 @@ Array = npt.NDArray[Any]
 def binary_cross_entropy_with_logits(logits: Array, target: Array) -> Array:
     """-y log p - (1 - y) log(1 - p) with p = 1 / (1 + e^-t)."""
     p = 1 / (1 + np.exp(-logits))
-    return -target * np.log(p) - (1 - target) * np.log(1 - p)
+    loss: Array = -target * np.log(p) - (1 - target) * np.log(1 - p)
+    return loss
 
 
 def cross_entropy(
@@ -49,9 +50,11 @@ def nll_loss(log_probabilities: Array, target: Array, ignore_index: int = -100) 
 def smooth_l1_loss(x: Array, target: Array, beta: float = 1.0) -> Array:
     """d^2 / (2 beta) where d = |x - target| < beta, else d - beta / 2."""
     d = np.abs(x - target)
-    return np.where(d < beta, d**2 / (2 * beta), d - beta / 2)
+    loss: Array = np.where(d < beta, d**2 / (2 * beta), d - beta / 2)
+    return loss
 
 
 def kl_normal(mu: Array, logvar: Array) -> Array:
     """KL(N(mu, e^logvar) || N(0, 1)) per element: -(1 + logvar - mu^2 - e^logvar) / 2."""
-    return -0.5 * (1 + logvar - mu**2 - np.exp(logvar))
+    loss: Array = -0.5 * (1 + logvar - mu**2 - np.exp(logvar))
+    return loss

@@ -56,7 +56,8 @@ def interpolate(
         y = np.zeros((out, *rows.shape[1:]), x.dtype)
         for i in range(out):
             for j, w in _taps(i, len(rows), out, factor, mode, align_corners):
-                y[i] += w * rows[min(max(j, 0), len(rows) - 1)]
+                if w:
+                    y[i] += w * rows[min(max(j, 0), len(rows) - 1)]
         x = np.moveaxis(y, 0, axis)
     return x
 

@@ -1,0 +1,108 @@
+"""minigan info: what a run, a preset, a checkpoint or this machine is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from minigan.errors import UsageError, did_you_mean
+
+
+@click.command()
+@click.argument("what", metavar="RUN|PRESET|CKPT|env")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def info(what: str, as_json: bool) -> None:
+    """Describe a run folder, a preset, a checkpoint file, or this machine (env).
+
+    Of checkpoints only the header is read, however large they are.
+    """
+    facts, lines = describe(what)
+    click.echo(json.dumps(facts) if as_json else "\n".join(lines))
+
+
+def describe(what: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the facts, and the lines that tell them."""
+    from minigan import gans
+
+    path = Path(what)
+    if what == "env":
+        from minigan.training.environment import environment
+
+        facts = environment()
+        return facts, [f"{name:<14} {value}" for name, value in facts.items()]
+    if what in gans.PRESETS:
+        return describe_preset(what)
+    if path.is_dir():
+        return describe_run(path)
+    if path.is_file():
+        return describe_checkpoint(path)
+    raise UsageError(
+        f"'{what}' is no run, preset or checkpoint{did_you_mean(what, [*gans.PRESETS, 'env'])}",
+        fix=f"presets are {', '.join(gans.PRESETS)}; or give a path, or env",
+    )
+
+
+def describe_preset(name: str) -> tuple[dict[str, Any], list[str]]:
+    """Options with their defaults, and the parameters of the networks."""
+    from minigan import gans
+    from minigan.cli.plan import parameter_table
+
+    options = gans.options(name)
+    game = gans.make(name)
+    lines = [f"{name}: {headline(type(game))}", "", "options (-o key=value)"]
+    lines += [f"  {key:<12} {value}" for key, value in options.items()]
+    for net_name, net in game.networks.items():
+        lines += ["", *parameter_table(net_name, net)]
+    counts = {net_name: net.num_parameters() for net_name, net in game.networks.items()}
+    return {"preset": name, "options": options, "parameters": counts}, lines
+
+
+def headline(game: type) -> str:
+    """First line of the file that holds the game."""
+    import inspect
+
+    module = inspect.getmodule(game)
+    return ((module.__doc__ if module else None) or "").strip().partition("\n")[0]
+
+
+def describe_run(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Configuration, progress and checkpoints of a run."""
+    from minigan.training.page import flat
+    from minigan.training.progress import plain_line
+    from minigan.training.rundir import RunFolder
+
+    run = RunFolder.open(path)
+    config, stats, saved = run.config(), run.stats(), run.checkpoints.paths()
+    facts = {
+        "run": str(path),
+        "config": config,
+        "last": stats[-1] if stats else None,
+        "checkpoints": [p.name for p in saved],
+    }
+    lines = [str(path), ""]
+    lines += [f"{name:<20} {value}" for name, value in flat(config).items() if value is not None]
+    lines += ["", plain_line(stats[-1]) if stats else "no figures yet", ""]
+    lines += [f"{p.name}  {p.stat().st_size / 1e6:.1f} MB" for p in saved]
+    return facts, lines
+
+
+def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Tensors and state of a checkpoint, from its header alone."""
+    from minigan.training.page import flat
+    from minigan.weights import read_header
+
+    tensors, metadata = read_header(path)
+    state = metadata.get("state")
+    shown = flat(state) if isinstance(state, dict) else metadata
+    width = max((len(name) for name in tensors), default=0)
+    lines = [f"{path}  {path.stat().st_size / 1e6:.1f} MB, {len(tensors)} tensors", ""]
+    lines += [f"{name:<28} {value}" for name, value in shown.items() if value is not None]
+    lines.append("")
+    lines += [
+        f"{name:<{width}}  {dtype:<8} {'x'.join(map(str, shape)) or 'scalar'}"
+        for name, (dtype, shape) in sorted(tensors.items())
+    ]
+    return {"file": str(path), "state": state, "tensors": tensors}, lines
