@@ -256,8 +256,8 @@ def is_recomputing() -> bool:
 def backward(loss: Tensor, retain_graph: bool = False) -> None:
     """Add d(loss)/d(leaf) to `.grad` of every leaf that `loss` depends on.
 
-    The graph is freed on the way unless `retain_graph`; `.grad` never carries a graph (use `grad`
-    with create_graph=True to differentiate a gradient).
+    The graph is freed on the way unless `retain_graph`, also by a pass that fails half-way;
+    `.grad` never carries a graph (use `grad` with create_graph=True to differentiate a gradient).
     """
     roots = _roots([loss], None, False)
     traverse(roots, None, False, retain_graph, 0)

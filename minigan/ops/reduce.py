@@ -122,7 +122,10 @@ def _drop(shape: Sequence[int], axes: tuple[int, ...]) -> tuple[int, ...]:
 def _check_not_empty(name: str, x: Tensor, axis: Axis) -> None:
     axes = normalize_axes(name, axis, x.ndim)
     if builtins.any(x.shape[i] == 0 for i in axes):
-        raise ShapeError(f"{name}: no elements along axes {axes} of {x.shape}")
+        raise ShapeError(
+            f"{name}: no elements along axes {axes} of {x.shape}",
+            why="it is not defined for nothing",
+        )
 
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:

@@ -108,8 +108,6 @@ def interpolation_table(
         place = i * (n - 1) / max(out - 1, 1)
     else:
         place = (i + 0.5) * (n / out if factor is None else 1 / factor) - 0.5
-    if kind == "linear":
-        place = np.maximum(place, 0.0)
     first = np.floor(place)
     t = (place - first)[:, None]
     if kind == "linear":

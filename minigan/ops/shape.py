@@ -316,9 +316,10 @@ def split(x: Tensor, sizes: int | Sequence[int], axis: int = 0) -> list[Tensor]:
         sizes = [min(sizes, n - start) for start in range(0, n, sizes)]
     if sum(sizes) != n:
         raise ShapeError(
-            f"split: sizes {list(sizes)} do not add up to {n}, axis {axis} of {x.shape}"
+            f"split: sizes {list(sizes)} do not add up to {n}",
+            where=f"axis {axis} of {x.shape}",
         )
-    starts = np.cumsum([0, *sizes])
+    starts = [0, *itertools.accumulate(sizes)]
     lead = (slice(None),) * axis
     return [Index.apply(x, key=(*lead, slice(a, b))) for a, b in itertools.pairwise(starts)]
 

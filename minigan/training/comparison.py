@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from minigan.training.charts import Chart, Series, number
+from minigan.training.charts import Chart, Series
 from minigan.training.frames import frames, read, shrink, uri, webp
 from minigan.training.page import badge, cell, flat, page, picture
 from minigan.training.progress import duration
@@ -44,10 +44,9 @@ def overview(runs: Sequence[RunFolder], names: Sequence[str]) -> str:
     rows = []
     for run, name, last, metric in zip(runs, names, lasts, metrics, strict=True):
         values = [
-            duration(last["sec"]) if k == "sec" and k in last else number(last.get(k))
-            for k in shown
+            duration(last["sec"]) if k == "sec" and k in last else cell(last.get(k)) for k in shown
         ]
-        values += [number(metric.get(k)) for k in measured]
+        values += [cell(metric.get(k)) for k in measured]
         cells = "".join(f'<td class="n">{value}</td>' for value in values)
         rows.append(f"<tr><th>{escape(name)}</th><td>{badge(follow(run.stats()))}</td>{cells}</tr>")
     return f"<table><tr><th>run</th><th>verdict</th>{head}</tr>{''.join(rows)}</table>"

@@ -220,12 +220,13 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def append(path: Path, text: str) -> None:
-    """Append in one write, so that a line is never interleaved and at worst torn at the end."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
+    """Append in one write, so that a line is at worst torn; after a torn one begin a new line."""
+    with open(path, "ab+", buffering=0) as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                text = "\n" + text
+        file.write(text.encode())  # in append mode always at the end
 
 
 def to_line(figures: Mapping[str, Any]) -> str:

@@ -1,16 +1,25 @@
 """The operations under test, by family."""
 
-import importlib
-import sys
-import traceback
-from pathlib import Path
-
 from opspec import OpSpec
+from specs import (
+    activation,
+    attention,
+    conv,
+    elementwise,
+    index,
+    linear,
+    loss,
+    norm,
+    pool,
+    reduce,
+    resample,
+    sample,
+    shape,
+)
 
-ALL: list[OpSpec] = []
-for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
-    try:
-        ALL.extend(importlib.import_module(f"specs.{path.stem}").SPECS)
-    except Exception:
-        print(f"--- specs/{path.name} does not import", file=sys.stderr)
-        traceback.print_exc()
+FAMILIES = [
+    *(elementwise, reduce, shape, linear, index),
+    *(conv, norm, activation, loss, attention),
+    *(resample, pool, sample),
+]
+ALL: list[OpSpec] = [spec for family in FAMILIES for spec in family.SPECS]

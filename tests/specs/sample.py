@@ -13,7 +13,7 @@ from strategies import Draw, cases, maps, per_axis, values
 import minigan.functional as F
 
 
-def places(rng: np.random.Generator, shape: Any, out: Any, align_corners: bool, mode: str) -> Array:
+def places(rng: np.random.Generator, shape: Any, out: Any, align_corners: bool) -> Array:
     """A grid whose places, in pixels, keep 2e-2 away from where derivatives jump.
 
     Those are pixel centres, borders and folds; for "nearest" also the middle between two centres.

@@ -179,7 +179,7 @@ def _gather(x: Array, weight: Array, axes: Sequence[Axis], y: Array) -> None:
         y[...] = 0
         return
     if groups > 1 and x.shape[-1] == groups:
-        _depthwise(x, weight[:, :, 0, *used], axes, y)
+        _depthwise(x, weight[:, :, 0][:, :, *used], axes, y)
         return
     matrix = _matrix(weight[:, :, :, *used])
     for block, panel in _panels(x, axes, groups):
@@ -219,9 +219,7 @@ def _matrix(weight: Array) -> Array:
     return np.moveaxis(weight, 2, -1).reshape(groups, outputs, width).swapaxes(1, 2)
 
 
-def _trim(
-    axes: Sequence[Axis], lengths: Sequence[int]
-) -> tuple[tuple[slice, ...], list[Axis]]:
+def _trim(axes: Sequence[Axis], lengths: Sequence[int]) -> tuple[tuple[slice, ...], list[Axis]]:
     """Leave out the first and last taps that meet only padding, at every output."""
     used, trimmed = [], []
     for axis, n in zip(axes, lengths, strict=True):
@@ -262,7 +260,7 @@ def _allocate(rows: int, width: int, dtype: Any) -> tuple[Array, int]:
     """Memory for that many panel rows, or half as many, ... if there is too little."""
     while True:
         try:
-            return _empty(rows * width, dtype), rows
+            return np.empty(rows * width, dtype), rows
         except MemoryError:
             if rows <= 1:
                 raise
@@ -284,9 +282,7 @@ def _blocks(box: Sequence[int], size: int) -> Iterator[tuple[slice, ...]]:
 
 
 def _block_axis(axis: Axis, block: slice) -> Axis:
-    return axis._replace(
-        out=block.stop - block.start, start=axis.start + block.start * axis.stride
-    )
+    return axis._replace(out=block.stop - block.start, start=axis.start + block.start * axis.stride)
 
 
 def _last_read(axis: Axis) -> int:
@@ -295,9 +291,7 @@ def _last_read(axis: Axis) -> int:
 
 def _inside(x: Array, axes: Sequence[Axis]) -> bool:
     """Whether no window reaches into the padding."""
-    return all(
-        a.start >= 0 and _last_read(a) < n for a, n in zip(axes, x.shape[1:-1], strict=True)
-    )
+    return all(a.start >= 0 and _last_read(a) < n for a, n in zip(axes, x.shape[1:-1], strict=True))
 
 
 def _region(x: Array, axes: Sequence[Axis]) -> tuple[Array, list[Axis]]:
@@ -347,5 +341,3 @@ def _split(weight: Array, groups: int) -> Array:
     """The first axis (channels) of a weight as two: groups, channels of a group."""
     return weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
 
-
-_empty = np.empty

@@ -47,15 +47,16 @@ def conv(
     """
     kernel = weight.shape[2:]
     out = tuple(map(conv_length, x.shape[2:], kernel, stride, padding, dilation))
-    y = np.zeros((x.shape[0], weight.shape[0], *out), x.dtype)
+    y = np.zeros((*out, x.shape[0], weight.shape[0]), x.dtype)
+    source, taps = _positions_first(x), _positions_first(weight)
     for i in np.ndindex(out):
         for k in np.ndindex(kernel):
             j = _source(i, k, x.shape[2:], stride, padding, dilation)
             if j is None:
                 continue
             for inputs, outputs in _groups(x.shape[1], weight.shape[0], groups):
-                y[:, outputs, *i] += x[:, inputs, *j] @ weight[outputs, :, *k].T
-    return y
+                y[i][:, outputs] += source[j][:, inputs] @ taps[k][outputs].T
+    return np.moveaxis(y, (-2, -1), (0, 1))
 
 
 def conv_transpose(
@@ -108,15 +109,21 @@ def conv_weight_grad(
     x : (N, C, *spatial), the input of `conv`.
     g : (N, O, *out), the gradient at its output.
     """
-    dw = np.zeros((g.shape[1], x.shape[1] // groups, *kernel_size), x.dtype)
+    dw = np.zeros((*kernel_size, g.shape[1], x.shape[1] // groups), x.dtype)
+    source, seen = _positions_first(x), _positions_first(g)
     for k in np.ndindex(*kernel_size):
         for i in np.ndindex(g.shape[2:]):
             j = _source(i, k, x.shape[2:], stride, padding, dilation)
             if j is None:
                 continue
             for inputs, outputs in _groups(x.shape[1], g.shape[1], groups):
-                dw[outputs, :, *k] += g[:, outputs, *i].T @ x[:, inputs, *j]
-    return dw
+                dw[k][outputs] += seen[i][:, outputs].T @ source[j][:, inputs]
+    return np.moveaxis(dw, (-2, -1), (0, 1))
+
+
+def _positions_first(x: Array) -> Array:
+    """(A, B, *positions) as (*positions, A, B), so that x[i] is the matrix at position i."""
+    return np.moveaxis(x, (0, 1), (-2, -1))
 
 
 def _source(
