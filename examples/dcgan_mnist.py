@@ -43,7 +43,7 @@ LR, BETAS = 2e-4, (0.5, 0.999)  # of Adam, both players
 
 
 class Generator(nn.Module):
-    """z (N, 100) -> images (N, 1, 28, 28) in [-1, 1]; each transposed convolution doubles the size."""
+    """z (N, 100) -> images (N, 1, 28, 28) in [-1, 1]; transposed convolutions double the size."""
 
     def __init__(self) -> None:
         self.main = nn.Sequential(
@@ -83,9 +83,9 @@ class Discriminator(nn.Module):
 
 class DigitGame(Game):
     name, image_shape = "dcgan", (1, 28, 28)
-    options = {"size": 28, "channels": 1, "nz": NZ, "width": WIDTH}  # for `minigan sample`
 
     def __init__(self) -> None:
+        self.options = {"size": 28, "channels": 1, "nz": NZ, "width": WIDTH}  # the preset's
         self.G, self.D = Generator(), Discriminator()
         for net in (self.G, self.D):
             init.dcgan_(net)  # weights N(0, 0.02)

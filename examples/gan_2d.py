@@ -15,6 +15,7 @@ loss of its section 3:
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def ring(rng: np.random.Generator, n: int) -> np.ndarray:
 
 def mlp(*sizes: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers[:-1])
 
@@ -59,7 +60,9 @@ def picture(G: nn.Module, D: nn.Module, z: np.ndarray, real: np.ndarray, step: i
     logits = D(mg.tensor(grid)).numpy().reshape(96, 96)
     belief = 0.5 + 0.5 * np.tanh(0.5 * logits)[..., None]
     field = (1 - belief) * np.array([24, 28, 58]) + belief * np.array([96, 148, 190])
-    image = Image.fromarray(field.astype(np.uint8)).resize((PIXELS, PIXELS), Image.Resampling.BICUBIC)
+    image = Image.fromarray(field.astype(np.uint8)).resize(
+        (PIXELS, PIXELS), Image.Resampling.BICUBIC
+    )
     draw = ImageDraw.Draw(image)
     for points, colour, r in ((real, "white", 1), (G(mg.tensor(z)).numpy(), "#ff9030", 2)):
         for x, y in (points * [1, -1] / WINDOW + 1) * PIXELS / 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -77,3 +78,12 @@ def seeds() -> None:
 def rng() -> np.random.Generator:
     """A NumPy generator for the values of one test."""
     return np.random.default_rng(20240501)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Memory must come free by reference counts alone."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import pytest
 from bugzoo import BUGS, Bug, plant
 
-
 CONTENT: set[Callable[[], None]] = set()  # checks that passed without any bug
 
 

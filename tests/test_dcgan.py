@@ -142,3 +142,22 @@ def test_errors() -> None:
         gans.make("dcgam")
     with pytest.raises(UsageError, match=r"unknown option 'widht' \(did you mean 'width'\?\)"):
         gans.make("dcgan", widht=3)
+
+
+def test_the_example_and_the_preset_are_one_network() -> None:
+    """Same names, shapes and first images, so that `minigan sample` opens runs of the example."""
+    import importlib.util
+
+    path = Path(__file__).parent.parent / "examples" / "dcgan_mnist.py"
+    spec = importlib.util.spec_from_file_location("dcgan_mnist", path)
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    mg.manual_seed(3)
+    theirs = example.DigitGame()
+    mg.manual_seed(3)
+    ours = gans.make("dcgan", **theirs.options)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for name, array in ours.state_dict().items():
+        np.testing.assert_array_equal(array, theirs.state_dict()[name], err_msg=name)
+    np.testing.assert_array_equal(ours.preview()["fakes"], theirs.preview()["fakes"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from minigan_kernels import cpu, reference
 from minigan_kernels.reference.conv import conv_length, conv_transpose_length
@@ -55,8 +55,9 @@ def setups(draw: Draw, transposed: bool = False) -> dict[str, Any]:
         lengths = map(conv_length, spatial, kernel, stride, padding, dilation)
         weight = values(rng, (groups * outputs, inputs, *kernel))
     out = tuple(lengths)
-    g = values(rng, (x.shape[0], groups * outputs, *(max(n, 1) for n in out)))
-    return {"x": x, "weight": weight, "g": g, "options": options, "valid": min(out) >= 1}
+    assume(min(out) >= 1)
+    g = values(rng, (x.shape[0], groups * outputs, *out))
+    return {"x": x, "weight": weight, "g": g, "options": options}
 
 
 @contextmanager
@@ -81,8 +82,6 @@ tunings = st.fixed_dictionaries(
 @given(setup=setups(), tuning=tunings)
 @examples
 def test_conv_equals_its_definition(setup: dict[str, Any], tuning: dict[str, int]) -> None:
-    if not setup["valid"]:
-        return
     x, weight, options = setup["x"], setup["weight"], setup["options"]
     with tuned(**tuning):
         y = cpu.conv(x, weight, **options)
@@ -94,8 +93,6 @@ def test_conv_equals_its_definition(setup: dict[str, Any], tuning: dict[str, int
 def test_conv_transpose_equals_its_definition(
     setup: dict[str, Any], tuning: dict[str, int]
 ) -> None:
-    if not setup["valid"]:
-        return
     x, weight, options = setup["x"], setup["weight"], setup["options"]
     with tuned(**tuning):
         y = cpu.conv_transpose(x, weight, **options)
@@ -107,8 +104,6 @@ def test_conv_transpose_equals_its_definition(
 def test_conv_weight_grad_equals_its_definition(
     setup: dict[str, Any], tuning: dict[str, int]
 ) -> None:
-    if not setup["valid"]:
-        return
     x, g, options = setup["x"], setup["g"], setup["options"]
     kernel = setup["weight"].shape[2:]
     with tuned(**tuning):
@@ -121,8 +116,6 @@ def test_conv_weight_grad_equals_its_definition(
 @settings(max_examples=60)
 def test_the_three_are_adjoint(kernels: Any, setup: dict[str, Any]) -> None:
     """<conv(x, w), g> = <x, conv_transpose(g, w)> = <w, conv_weight_grad(x, g)>."""
-    if not setup["valid"]:
-        return
     x, weight, g, options = (setup[name] for name in ("x", "weight", "g", "options"))
     y = kernels.conv(x, weight, **options)
     per_axis = [options[name] for name in ("stride", "padding", "dilation")]
@@ -278,7 +271,6 @@ def test_a_panel_that_does_not_fit_is_halved() -> None:
 def test_a_kernel_named_like_its_file_is_the_kernel(package: str) -> None:
     """In every order of imports: Python would otherwise put the module conv in its place."""
     script = f"""
-import importlib
 import minigan_kernels.{package} as kernels
 {{}}
 assert callable(kernels.conv) and callable(kernels.conv_transpose) and callable(kernels.norm)
@@ -295,8 +287,6 @@ else:
         "",
         f"from minigan_kernels.{package}.conv import conv_transpose",
         f"import minigan_kernels.{package}.norm",
-        f"importlib.import_module('minigan_kernels.{package}.conv')",
-        "kernels.conv_weight_grad",
     ):
         run = subprocess.run(
             [sys.executable, "-c", script.format(first)], capture_output=True, text=True
@@ -317,7 +307,7 @@ def torch_functions(nd: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
 def test_torch_agrees(kernels: Any, setup: dict[str, Any], other: dict[str, Any]) -> None:
     torch = pytest.importorskip("torch")
     order = ("stride", "padding", "dilation", "groups")
-    if setup["valid"] and setup["x"].shape[0]:
+    if setup["x"].shape[0]:
         x, weight, g = (torch.from_numpy(setup[name]) for name in ("x", "weight", "g"))
         options = setup["options"]
         weight.requires_grad_()
@@ -328,7 +318,7 @@ def test_torch_agrees(kernels: Any, setup: dict[str, Any], other: dict[str, Any]
         kernel = setup["weight"].shape[2:]
         found = kernels.conv_weight_grad(setup["x"], setup["g"], kernel, **options)
         close(found, dw.numpy(), EXACT, "conv_weight_grad")
-    if other["valid"] and other["x"].shape[0]:
+    if other["x"].shape[0]:
         x, weight, options = other["x"], other["weight"], other["options"]
         order = ("stride", "padding", "output_padding", "groups", "dilation")
         arguments = [torch.from_numpy(x), torch.from_numpy(weight), None]

@@ -123,5 +123,12 @@ def test_shape_mistakes_raise() -> None:
 
 def test_views_do_not_copy() -> None:
     x = mg.tensor(np.zeros((4, 6)))
-    for view in (x.reshape(2, 12), x.T, x[1:], x[:, ::2], F.flip(x, 0), F.crop(x, [(1, 0), (0, 2)])):
+    for view in (
+        x.reshape(2, 12),
+        x.T,
+        x[1:],
+        x[:, ::2],
+        F.flip(x, 0),
+        F.crop(x, [(1, 0), (0, 2)]),
+    ):
         assert np.shares_memory(view.data, x.data)

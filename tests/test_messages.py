@@ -82,7 +82,9 @@ MISTAKES: dict[str, Callable[[], object]] = {
     "backward of a vector": lambda: (leaf(np.ones(3)) * 2.0).backward(),
     "backward of a constant": no_gradient,
     "grad of a constant": lambda: mg.grad(leaf(np.ones(3)).sum(), t(3)),
-    "cotangent of another shape": lambda: mg.grad(leaf(np.ones(3)) * 2.0, leaf(np.ones(3)), np.ones(2)),
+    "cotangent of another shape": lambda: mg.grad(
+        leaf(np.ones(3)) * 2.0, leaf(np.ones(3)), np.ones(2)
+    ),
     "parameter changed before backward": lambda: changed("net"),
     "result changed before backward": result_changed,
     "requires_grad of a result": lambda: setattr(leaf(np.ones(3)) * 2.0, "requires_grad", False),

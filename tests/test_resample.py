@@ -50,6 +50,14 @@ def test_linear_places_pixels_by_their_centres_or_their_corners() -> None:
     assert row(F.interpolate(line(0, 1, 5), size=1, mode="linear", align_corners=True)) == [0]
 
 
+def test_cubic_is_the_one_with_slope_075() -> None:
+    """In the middle between two pixels: (-3, 19, 19, -3) / 32. (Other libraries take 0.5.)"""
+    x = np.zeros((1, 1, 1, 5))
+    x[..., 2] = 32
+    y = F.interpolate(Tensor(x), (1, 9), mode="bicubic", align_corners=True)
+    assert row(y)[1::2] == [-3, 19, 19, -3]
+
+
 def test_shrinking_has_no_low_pass_filter() -> None:
     x = line(9, 0, 0, 0, 0, 0, 0, 9)
     assert row(F.interpolate(x, size=2, mode="linear")) == [0, 0]

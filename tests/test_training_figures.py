@@ -210,8 +210,9 @@ def test_plain_lines_are_pairs(run: RunFolder) -> None:
     shown.snapshot(LINE, "samples/x.png")
     shown.say("hello [b]")
     shown.end()
-    assert stream.getvalue() == f"{text}\nhello [b]\n"
-    assert (run.path / "log.txt").read_text() == stream.getvalue()
+    shown.tick(LINE, None)  # within the same second: for the log only
+    assert stream.getvalue() == f"{text} eta 0:10\nhello [b]\n"
+    assert (run.path / "log.txt").read_text() == f"{text}\nhello [b]\n{text}\n"
 
 
 def test_live_display_on_terminals_only(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

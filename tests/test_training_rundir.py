@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -37,23 +36,34 @@ def test_runs_are_numbered_in_order(tmp_path: Path) -> None:
     assert RunFolder.create(out, "c").path.name == "00051-c"
 
 
-def _create_many(out: str, barrier: Any, name: str, results: Any) -> None:
-    barrier.wait()
-    results.put([RunFolder.create(out, name).path.name for _ in range(20)])
+_CREATOR = """
+import sys
+from minigan.training.rundir import RunFolder
+print("ready", flush=True)
+sys.stdin.readline()
+print(*[RunFolder.create(sys.argv[1], sys.argv[2]).path.name for _ in range(20)])
+"""
 
 
 def test_eight_processes_get_distinct_numbers(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(8), context.Queue()
+    pipe = subprocess.PIPE
     processes = [
-        context.Process(target=_create_many, args=(str(tmp_path), barrier, f"n{i % 3}", results))
+        subprocess.Popen(
+            [sys.executable, "-c", _CREATOR, str(tmp_path), f"n{i % 3}"],
+            stdin=pipe,
+            stdout=pipe,
+            text=True,
+        )
         for i in range(8)
     ]
     for process in processes:
-        process.start()
-    names = [name for _ in processes for name in results.get(timeout=60)]
-    for process in processes:
-        process.join()
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:  # all wait at the barrier: let them go
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    names = [name for process in processes for name in process.communicate(timeout=60)[0].split()]
     numbers = [name[:5] for name in names]
     assert len(set(numbers)) == len(numbers) == 160
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)

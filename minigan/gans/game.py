@@ -57,6 +57,7 @@ class Game(ABC):
     Attributes
     ----------
     name : the preset's name.
+    options : of the preset, with their values; checkpoints carry them.
     image_shape : C, H, W of what the generator makes.
     players : in the order in which they move.
     networks : name -> Module, such as {"G": ..., "D": ...}.
@@ -67,6 +68,7 @@ class Game(ABC):
     """
 
     name: str
+    options: dict[str, Any]
     image_shape: tuple[int, int, int]
     players: list[Player]
     networks: dict[str, Module]

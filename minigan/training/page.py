@@ -44,8 +44,10 @@ def badge(verdict: Verdict) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital letter and a full stop."""
-    return text[:1].upper() + text[1:].rstrip(".") + "."
+    """With a capital letter, unless it begins with a name such as loss_D, and a full stop."""
+    if text.split(maxsplit=1)[0].isalpha():
+        text = text[0].upper() + text[1:]
+    return text.rstrip(".") + "."
 
 
 def picture(

@@ -17,7 +17,6 @@ from minigan.training.rundir import RunFolder
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 1.0  # between plain lines on the screen; log.txt gets them all
 _COLOURS = {"ok": "green", "D winning": "yellow", "collapse?": "yellow"}
-_SHORT = {"d_real": "D(x)", "d_fake": "D(G)", "d_fake_g": "D(G) after"}
 
 
 class Display:
@@ -76,19 +75,20 @@ class LiveDisplay(Display):
         self._console = Console(file=self.stream, highlight=False)
         self._bar = Progress(
             TextColumn("step {task.fields[shown]}"),
-            BarColumn(bar_width=16),
+            BarColumn(bar_width=16, complete_style="cyan", finished_style="green"),
             TextColumn("{task.percentage:3.0f} %"),
+            TextColumn("{task.fields[verdict]}"),
             TextColumn("{task.description}", table_column=rest),
             console=self._console,
             auto_refresh=False,
             expand=True,
         )
-        self._task = self._bar.add_task("", total=1.0, shown="0")
+        self._task = self._bar.add_task("", total=1.0, shown="0", verdict="")
         self._last: int | None = None
         self._drawn = 0.0
 
     def show(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def begin(self, step: int, last: int | None) -> None:
         self._last = last
@@ -106,7 +106,13 @@ class LiveDisplay(Display):
 
     def tick(self, line: Mapping[str, Any], remaining: float | None) -> None:
         self.run.log(plain_line(line))
-        self._bar.update(self._task, description=live_line(line, remaining))
+        verdict = str(line.get("verdict", "ok"))
+        colour = _COLOURS.get(verdict, "red")
+        self._bar.update(
+            self._task,
+            description=live_line(line, remaining),
+            verdict=f"[{colour}]{verdict}[/{colour}]",
+        )
 
     def snapshot(self, line: Mapping[str, Any], picture: str) -> None:
         self.show(f"step {line['step']:>6} · {figures_line(line)} · {picture}")
@@ -130,24 +136,22 @@ def plain_line(line: Mapping[str, Any]) -> str:
 
 
 def figures_line(line: Mapping[str, Any]) -> str:
-    """The losses and what D thinks: `D 0.61 G 1.43 · D(x) 0.78 D(G) 0.24`."""
-    losses = [
-        f"{name.removeprefix('loss_')} {value:.3g}"
-        for name, value in line.items()
-        if name.startswith("loss_") and isinstance(value, int | float)
-    ]
-    beliefs = [f"{_SHORT[name]} {line[name]:.2f}" for name in _SHORT if line.get(name) is not None]
+    """The players' losses and what D thinks: `D 0.61 G 1.43 · D(x) 0.78 D(G) 0.24/0.19`."""
+    players = [name.removeprefix("gnorm_") for name in line if name.startswith("gnorm_")]
+    losses = [f"{name} {line[f'loss_{name}']:.3g}" for name in players if f"loss_{name}" in line]
+    beliefs = [f"D(x) {line['d_real']:.2f}"] if "d_real" in line else []
+    turns = [f"{line[name]:.2f}" for name in ("d_fake", "d_fake_g") if name in line]
+    if turns:
+        beliefs.append(f"D(G) {'/'.join(turns)}")
     return " · ".join(" ".join(part) for part in (losses, beliefs) if part)
 
 
 def live_line(line: Mapping[str, Any], remaining: float | None) -> str:
-    """What stands right of the bar, in rich's markup."""
-    verdict = str(line.get("verdict", "ok"))
+    """What stands right of the bar: speed, time to go, losses, beliefs."""
     parts = [f"{line.get('img_s', 0):.0f} img/s"]
     if remaining is not None:
         parts.append(f"ETA {duration(remaining)}")
-    colour = _COLOURS.get(verdict, "red")
-    return " · ".join([*parts, figures_line(line), f"[{colour}]{verdict}[/{colour}]"])
+    return " · ".join(part for part in (*parts, figures_line(line)) if part)
 
 
 def duration(seconds: float) -> str:

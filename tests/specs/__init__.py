@@ -1,6 +1,7 @@
 """The operations under test, by family."""
 
 from opspec import OpSpec
+
 from specs import (
     activation,
     attention,

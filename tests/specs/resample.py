@@ -15,11 +15,14 @@ from strategies import Draw, cases, maps, per_axis, values
 import minigan.functional as F
 from minigan.ops.resample import AxisMap, Table
 
-MODES = {
-    1: ["nearest", "nearest-exact", "linear"],
-    2: ["nearest", "nearest-exact", "bilinear", "bicubic"],
-    3: ["nearest", "nearest-exact", "trilinear"],
-}
+AXES = {
+    "nearest": [1, 2, 3],
+    "nearest-exact": [1, 2, 3],
+    "linear": [1],
+    "bilinear": [2],
+    "trilinear": [3],
+    "bicubic": [2],
+}  # mode -> how many spatial axes it takes
 
 
 @cases
@@ -37,21 +40,23 @@ def reference_table(x: Array, axis: int, table: Table) -> Array:
     return reference.axis_map(x, axis, table.index, table.weight)  # type: ignore[no-any-return]
 
 
-@cases
-def resizes(draw: Draw, rng: np.random.Generator) -> Case:
-    nd = draw(st.integers(1, 3))
-    shape = draw(maps(nd, max_side=5 if nd < 3 else 3))
-    mode = draw(st.sampled_from(MODES[nd]))
-    kwargs: dict[str, Any] = {"mode": mode}
-    if "linear" in mode or mode == "bicubic":
-        kwargs["align_corners"] = draw(st.booleans())
-    if draw(st.booleans()):
-        kwargs["size"] = per_axis(draw, nd, 1, 7 if nd < 3 else 4)
-    else:
-        kwargs["scale_factor"] = tuple(
-            draw(st.sampled_from([1.0, 1.5, 2.0, 2.6, 1 / n])) for n in shape[2:]
-        )
-    return Case((values(rng, shape),), kwargs)
+def resizes(mode: str) -> st.SearchStrategy[Case]:
+    @cases
+    def drawn(draw: Draw, rng: np.random.Generator) -> Case:
+        nd = draw(st.sampled_from(AXES[mode]))
+        shape = draw(maps(nd, max_side=5 if nd < 3 else 3))
+        kwargs: dict[str, Any] = {"mode": mode}
+        if not mode.startswith("nearest"):
+            kwargs["align_corners"] = draw(st.booleans())
+        if draw(st.booleans()):
+            kwargs["size"] = per_axis(draw, nd, 1, 7 if nd < 3 else 4)
+        else:
+            kwargs["scale_factor"] = tuple(
+                draw(st.sampled_from([1.0, 1.5, 2.0, 2.6, 1 / n])) for n in shape[2:]
+            )
+        return Case((values(rng, shape),), kwargs)
+
+    return drawn
 
 
 def reference_interpolate(
@@ -162,7 +167,12 @@ SPECS = [
         tables,
         linear=(0,),
     ),
-    OpSpec("interpolate", F.interpolate, reference_interpolate, resizes, linear=(0,)),
+    *[
+        OpSpec(
+            f"interpolate-{mode}", F.interpolate, reference_interpolate, resizes(mode), linear=(0,)
+        )
+        for mode in AXES
+    ],
     OpSpec("pad", F.pad, reference_border, borders, linear=(0,)),
     OpSpec("upfirdn2d", F.upfirdn2d, reference_upfirdn2d, filters, linear=(0,)),
     OpSpec(

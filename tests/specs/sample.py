@@ -27,18 +27,21 @@ def places(rng: np.random.Generator, shape: Any, out: Any, align_corners: bool) 
     return np.asarray(u)
 
 
-@cases
-def grids(draw: Draw, rng: np.random.Generator) -> Case:
-    nd = draw(st.sampled_from([2, 2, 3]))
-    shape = draw(maps(nd, max_channels=2, max_side=4 if nd == 2 else 2))
-    kwargs = {
-        "mode": draw(st.sampled_from(["bilinear", "bilinear", "nearest"])),
-        "padding_mode": draw(st.sampled_from(["zeros", "border", "reflection"])),
-        "align_corners": draw(st.booleans()),
-    }
-    out = per_axis(draw, nd, 1, 3 if nd == 2 else 2)
-    grid = places(rng, shape, out, bool(kwargs["align_corners"]))
-    return Case((values(rng, shape), grid), kwargs)
+def grids(padding_mode: str) -> st.SearchStrategy[Case]:
+    @cases
+    def drawn(draw: Draw, rng: np.random.Generator) -> Case:
+        nd = draw(st.sampled_from([2, 2, 3]))
+        shape = draw(maps(nd, max_channels=2, max_side=4 if nd == 2 else 2))
+        kwargs = {
+            "mode": draw(st.sampled_from(["bilinear", "bilinear", "nearest"])),
+            "padding_mode": padding_mode,
+            "align_corners": draw(st.booleans()),
+        }
+        out = per_axis(draw, nd, 1, 3 if nd == 2 else 2)
+        grid = places(rng, shape, out, bool(kwargs["align_corners"]))
+        return Case((values(rng, shape), grid), kwargs)
+
+    return drawn
 
 
 @cases
@@ -65,6 +68,16 @@ def reference_affine_grid(theta: Array, size: Any, align_corners: bool) -> Array
 
 
 SPECS = [
-    OpSpec("grid_sample", F.grid_sample, reference.grid_sample, grids, linear=(0,), fused=True),
+    *[
+        OpSpec(
+            f"grid_sample-{padding_mode}",
+            F.grid_sample,
+            reference.grid_sample,
+            grids(padding_mode),
+            linear=(0,),
+            fused=True,
+        )
+        for padding_mode in ("zeros", "border", "reflection")
+    ],
     OpSpec("affine_grid", F.affine_grid, reference_affine_grid, transforms, linear=(0,)),
 ]

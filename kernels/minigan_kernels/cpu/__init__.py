@@ -17,6 +17,8 @@ FAMILIES = {
     "leaky_relu": "activation",
     "leaky_relu_backward": "activation",
     "normal_cdf": "activation",
+    "sigmoid": "activation",
+    "softplus": "activation",
     "scaled_dot_product_attention": "attention",
     "scaled_dot_product_attention_backward": "attention",
     "axis_map": "resample",

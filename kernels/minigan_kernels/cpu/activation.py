@@ -44,6 +44,32 @@ def leaky_relu_backward(g: Array, y: Array, negative_slope: float) -> Array:
     return restore(dx.reshape([g.shape[i] for i in order]), order)
 
 
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + e^-x) as e^min(x,0) / (1 + e^-|x|): no power is above 1, nothing overflows."""
+    order = memory_order(x)
+    row = _row(x, order)
+    y = _power(row)
+    _finish_sigmoid(row, x.dtype.type(1), y)
+    return restore(y.reshape([x.shape[i] for i in order]), order)
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + e^x) as max(x,0) + log(1 + e^-|x|)."""
+    order = memory_order(x)
+    row = _row(x, order)
+    y = _power(row)
+    np.log1p(y, out=y)
+    _finish_softplus(row, y)
+    return restore(y.reshape([x.shape[i] for i in order]), order)
+
+
+def _power(x: Array) -> Array:
+    """e^-|x| by NumPy, whose exp is vectorised; a choice by sign is not, hence the two below."""
+    y = np.abs(x)
+    np.negative(y, out=y)
+    return np.exp(y, out=y)
+
+
 def normal_cdf(x: Array) -> Array:
     """erfc(-x / sqrt 2) / 2 with the C library's erfc in float64, 10 to 20 ns each.
 
@@ -84,6 +110,18 @@ def _leaky_backward(g: Array, y: Array, slope: Any, dx: Array) -> None:
     else:
         for i in range(g.size):
             dx[i] = g[i] * slope if y[i] <= 0 else g[i]
+
+
+@_jit
+def _finish_sigmoid(x: Array, one: Any, y: Array) -> None:
+    for i in range(x.size):
+        y[i] = (one if x[i] >= 0 else y[i]) / (one + y[i])
+
+
+@_jit
+def _finish_softplus(x: Array, y: Array) -> None:
+    for i in range(x.size):
+        y[i] = y[i] if x[i] <= 0 else x[i] + y[i]
 
 
 @_jit
