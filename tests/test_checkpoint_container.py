@@ -368,7 +368,7 @@ def check_survival(folder: Path, kills: int, seed: int) -> None:
 
 
 def test_sigkill_while_saving_never_loses_a_checkpoint(tmp_path: Path) -> None:
-    check_survival(tmp_path, 15, 0)
+    check_survival(tmp_path, 8, 0)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,7 @@ OPS = {
         lambda a, b: mg.checkpoint(lambda a, b: F.sin(a * b), a, b),
         ((0, 1), (0, 1)),
     ),
+    "twice": Op(lambda x: x + x, lambda x: F.add(x, x), ((),)),
     "half": Op(half, half, ((),)),
     "neg": Op(np.negative, F.neg, ((),)),
     "tanh": Op(np.tanh, F.tanh, (("out",),)),
@@ -217,16 +218,18 @@ class RandomGraph(RuleBasedStateMachine):
 
     # What must hold -----------------------------------------------------------------------------
 
-    def replay(self, moved: list[Array], target: int) -> Array:
-        """The value of `target` with other leaves, in NumPy alone."""
+    def replay(self, moved: Sequence[Any], target: int) -> Any:
+        """The value of `target` with other leaves: in NumPy alone if these are arrays."""
         leaves = dict(zip(self.leaves, moved, strict=True))
-        values: dict[int, Array] = {}
+        as_tensors = isinstance(moved[0], Tensor)
+        values: dict[int, Any] = {}
         for step in self.steps:
             if step.frozen:
                 assert step.constant is not None
-                values[step.out] = step.constant
+                values[step.out] = Tensor(step.constant) if as_tensors else step.constant
             elif step.op is not None:
-                values[step.out] = step.op.arrays(*[values[i] for i in step.operands])
+                run = step.op.tensors if as_tensors else step.op.arrays
+                values[step.out] = run(*[values[i] for i in step.operands])
             elif step.out in values:
                 values[step.out] = values[step.out] + step.constant
             else:
@@ -300,20 +303,43 @@ class RandomGraph(RuleBasedStateMachine):
             assert again is None
             return
         assert all(a.tobytes() == b.tobytes() for a, b in zip(claimed, again, strict=True))
-        at = [self.initial(i) for i in self.leaves]
+        at = self.initial()
         if not self.changed_since(target, self.born[target]):
             assert np.allclose(self.replay(at, target), self.tensors[target].data, 1e-12, 1e-12)
 
-        def value(xs: list[Array]) -> float:
+        def value(xs: Sequence[Array]) -> float:
             return inner([self.replay(xs, target)], [g])
 
         scale = 10 + magnitude([self.tensors[target].data], [g])
-        directional(value, at, claimed, self.rng, 1e-8, scale)  # type: ignore[arg-type]
+        directional(value, at, claimed, self.rng, 1e-8, scale)
 
-    def initial(self, i: int) -> Array:
-        constant = self.made[i].constant
-        assert constant is not None
-        return constant
+    def initial(self) -> list[Array]:
+        """The values of the leaves when they were made."""
+        return [np.asarray(self.made[i].constant) for i in self.leaves]
+
+    @precondition(lambda self: not self.written and not self.freed)
+    @rule(k=st.integers(0, 3))
+    def second_order_equals_finite_differences(self, k: int) -> None:
+        target = self.differentiable(k)
+        y, xs = self.tensors[target], [self.tensors[i] for i in self.leaves]
+        g, *ways = (self.rng.uniform(-1, 1, t.shape) for t in (y, *xs))
+        total: Any = mg.tensor(np.zeros(()))
+        for d, way in zip(mg.grad(y, xs, g, create_graph=True), ways, strict=True):
+            total = total if d is None else total + (d * way).sum()
+        found = mg.grad(total, xs, retain_graph=True) if total.node else [None] * len(xs)
+        claimed = [
+            np.zeros(x.shape) if d is None else d.data for x, d in zip(xs, found, strict=True)
+        ]
+
+        def value(moved: Sequence[Array]) -> float:
+            leaves = [leaf(m) for m in moved]
+            grads = mg.grad(self.replay(leaves, target), leaves, g)
+            return sum(
+                inner([d.data], [w]) for d, w in zip(grads, ways, strict=True) if d is not None
+            )
+
+        scale = 10 + sum(float(np.abs(c).sum()) for c in claimed)
+        directional(value, self.initial(), claimed, self.rng, 1e-8, scale)
 
     @precondition(lambda self: len(self.tensors) > 14 and not self.freed)
     @rule(k=st.integers(0, 3))

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from minigan_kernels import cpu, reference
+from opspec import LAYOUTS, laid_out
 
 import minigan as mg
 from minigan import nn, optim
 from minigan.errors import CheckpointError, DtypeError, ShapeError, UsageError
-from minigan_kernels import cpu, reference
-from opspec import LAYOUTS, laid_out
 
 FIXTURES = Path(__file__).parent / "fixtures"
 sys.path.insert(0, str(FIXTURES))

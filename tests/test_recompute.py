@@ -12,7 +12,7 @@ from opspec import directional, leaf
 
 import minigan as mg
 import minigan.functional as F
-from minigan import autograd, random
+from minigan import autograd, nn, random
 from minigan.debug import memory_meter
 from minigan.errors import GraphError, UsageError
 from minigan.tensor import Tensor
@@ -107,6 +107,24 @@ def test_random_draws_repeat_themselves() -> None:
     assert random.state() == after
     mg.manual_seed(3)
     assert np.array_equal(noisy(x).data, y.data)
+
+
+def test_dropout_and_batch_norm_inside() -> None:
+    """The layers with randomness and with running statistics, against a run without checkpoint."""
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
+    array = np.random.default_rng(0).normal(size=(2, 2, 5, 5)).astype(np.float32)
+    initial = {name: a.copy() for name, a in net.state_dict().items()}
+    results = []
+    for run in (lambda x: net(x), lambda x: mg.checkpoint(net, x)):
+        mg.manual_seed(1)
+        net.load_state_dict(initial)
+        x = leaf(array)
+        y = run(x)
+        grads = mg.grad((y * y).sum(), [x, *net.parameters()])
+        state = net.state_dict()
+        results.append([y.data, *(g.data for g in grads), *(a.copy() for a in state.values())])
+    for a, b in zip(*results, strict=True):
+        assert a.tobytes() == b.tobytes()
 
 
 def test_side_effects_happen_once() -> None:

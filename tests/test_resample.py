@@ -260,6 +260,19 @@ def test_sampling_keeps_constants_and_sizes(taps: list[float], separable: bool) 
             close(inside, np.ones_like(inside), 1e-6, "inside")
 
 
+def test_symmetric_filters_do_not_shift(rng: np.random.Generator) -> None:
+    """Mirroring the image mirrors the result, so nothing moves by half a pixel."""
+    x = rng.normal(size=(1, 1, 6, 8))
+    even, odd = F.setup_filter([1, 3, 3, 1]), F.setup_filter([1, 2, 1])
+    for fn in (
+        lambda t: F.upsample2d(t, even),
+        lambda t: F.downsample2d(t, even),
+        lambda t: F.filter2d(t, odd),
+    ):
+        y, mirrored = fn(Tensor(x)).data, fn(Tensor(x[..., ::-1, ::-1])).data
+        close(mirrored, y[..., ::-1, ::-1], 1e-12, "mirrored")
+
+
 def test_separable_filters_equal_their_outer_product(rng: np.random.Generator) -> None:
     x, f = Tensor(rng.normal(size=(2, 2, 5, 4))), rng.normal(size=3)
     options: dict[str, Any] = {"up": (2, 1), "down": (1, 2), "padding": (1, 2, 0, 3), "gain": 3.0}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from minigan.errors import UsageError
 from minigan.nn.activation import ReLU
 from minigan.nn.containers import Sequential
@@ -43,8 +41,7 @@ class ConditionalBatchNorm2d(_Running):
         self._build(num_features, eps, momentum, affine=False, track=True)
         self.gamma = Embedding(num_classes, num_features)
         self.beta = Embedding(num_classes, num_features)
-        self.gamma.weight.data = np.ones_like(self.gamma.weight.data)
-        self.beta.weight.data = np.zeros_like(self.beta.weight.data)
+        self.gamma.weight.data[...], self.beta.weight.data[...] = 1, 0
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         self._check(x)
@@ -77,7 +74,7 @@ class AdaIN(Module):
         self.eps = eps
         self.style = Linear(style_dim, 2 * num_features)
         if self.style.bias is not None:
-            self.style.bias.data = np.zeros(2 * num_features, np.float32)
+            self.style.bias.data[...] = 0
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         scale, shift = chunk(self.style(w), 2, 1)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from typing import TypeVar
 
-import numpy as np
-
 from minigan.nn.init import fans
 from minigan.nn.linear import Weighted, normal
 
@@ -30,9 +28,11 @@ def equalized(module: L, gain: float = math.sqrt(2), lrmul: float = 1.0) -> L:
     lrmul : factor on the speed of learning (StyleGAN's mapping network: 0.01).
     """
     fan_in, _ = fans(module)
-    module.weight.data = normal(module.weight.shape, 1 / lrmul).astype(module.weight.dtype)
+    module.weight.data[...] = normal(module.weight.shape, 1 / lrmul)
+    module.weight.bump()
     module.weight_factor = gain * lrmul / math.sqrt(fan_in)
     if module.bias is not None:
-        module.bias.data = np.zeros_like(module.bias.data)
+        module.bias.data[...] = 0
+        module.bias.bump()
         module.bias_factor = lrmul
     return module

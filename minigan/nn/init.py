@@ -137,7 +137,8 @@ def _draw(module: Module, weight: Callable[[Weighted], Array]) -> None:
 
 
 def _set(t: Tensor, value: Array) -> None:
-    t.data = value.astype(t.dtype)
+    t.data[...] = value  # in place: dtype and order in memory stay
+    t.bump()
 
 
 def _strides(layer: Weighted) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ class Weighted(Module):
     def reset(self, shape: tuple[int, ...], bias: int | None) -> None:
         """Draw a weight of `shape` and `bias` numbers of bias (None: no bias)."""
         bound = 1 / math.sqrt(max(1, math.prod(shape[1:])))
-        self.weight = Parameter(uniform(shape, bound))
+        self.weight = Parameter(channels_last(uniform(shape, bound)))
         self.bias = None if bias is None else Parameter(uniform((bias,), bound))
 
     def used_weight(self) -> Tensor:
@@ -51,6 +51,13 @@ class Weighted(Module):
         if self.bias is None or self.bias_factor == 1:
             return self.bias
         return self.bias * self.bias_factor
+
+
+def channels_last(array: Array) -> Array:
+    """The same values with axis 1 innermost in memory, as convolution kernels read and write it."""
+    if array.ndim < 3:
+        return array
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
 
 
 def uniform(shape: tuple[int, ...], bound: float) -> Array:

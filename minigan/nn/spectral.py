@@ -111,6 +111,7 @@ def remove_spectral_norm(module: L) -> L:
     """Write the divided weight into the parameter and drop u and v: the same function, plain."""
     if module.sn is not None:
         module.sn.eval()
-        module.weight.data = module.used_weight().data / module.weight_factor
+        module.weight.data[...] = module.used_weight().data / module.weight_factor
+        module.weight.bump()
         module.sn = None
     return module

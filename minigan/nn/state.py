@@ -80,8 +80,9 @@ def refuse(what: str, rows: list[str]) -> None:
     table = rows[:ROWS]
     if len(rows) > ROWS:
         table.append(f"... and {len(rows) - ROWS} more")
+    count = "1 misfit" if len(rows) == 1 else f"{len(rows)} misfits"
     raise CheckpointError(
-        "\n    ".join([f"{what}: {len(rows)} misfit{'s' * (len(rows) > 1)}; nothing was loaded", *table]),
+        "\n    ".join([f"{what}: {count}; nothing was loaded", *table]),
         why="every name and shape must agree with what is loaded into",
         fix="build it with the options it was saved with; names may be translated with rename=, "
         "and strict=False accepts missing and unexpected ones",
