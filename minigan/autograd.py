@@ -28,6 +28,7 @@ from minigan.errors import (
     freed_graph,
     not_scalar,
     wrong_cotangent,
+    wrong_gradient_count,
     wrong_gradient_shape,
 )
 from minigan.tensor import SEQUENCE, Leaf, Tensor
@@ -172,7 +173,7 @@ class Function:
         """What `saves` names, in that order, after checking that nothing changed since."""
         values: list[Any] = []
         if self.saved:
-            for t, version in zip(self.saved, self.versions, strict=False):
+            for t, version in zip(self.saved, self.versions):  # noqa: B905
                 if t is None:
                     values.append(None)
                     continue
@@ -342,6 +343,23 @@ def reachable(start: Iterable[Any], floor: int) -> list[Any]:
     return sorted(nodes, key=_by_sequence)
 
 
+def _leading_to(targets: Iterable[Any], order: list[Any], floor: int) -> set[Any]:
+    """The nodes of `order` that are computed from `targets`, and these."""
+    live = set(targets)
+    for node in order:
+        if node.seq >= floor and not live.isdisjoint(node.parents):
+            live.add(node)
+    return live
+
+
+def _add_to_leaf(leaf: Leaf, g: Array, owned: bool) -> None:
+    """`.grad` belongs to the user, who may change it: it is never an alias."""
+    if leaf.grad is not None:
+        leaf.grad = np.asarray(leaf.grad + g)
+    else:
+        leaf.grad = np.asarray(g) if owned else np.array(g)
+
+
 def traverse(
     roots: list[tuple[Any, Any]],
     targets: dict[Any, Any] | None,
@@ -356,12 +374,7 @@ def traverse(
     new array, and only from the third on is that array (which nobody else knows) added to.
     """
     order = reachable([node for node, _ in roots], floor)
-    live: Any = None
-    if targets is not None:
-        live = set(targets)
-        for node in order:
-            if node.seq >= floor and not live.isdisjoint(node.parents):
-                live.add(node)
+    live: Any = None if targets is None else _leading_to(targets, order, floor)
     grads: dict[Any, Any] = {}
     owned: set[Any] = set()
     found: dict[Any, Any] = {}
@@ -376,10 +389,7 @@ def traverse(
                 continue
             if targets is None:
                 if type(node) is Leaf:
-                    if node.grad is not None:
-                        node.grad = np.asarray(node.grad + g)
-                    else:  # .grad belongs to the user, who may change it: never an alias
-                        node.grad = np.asarray(g) if node in owned else np.array(g)
+                    _add_to_leaf(node, g, node in owned)
                     continue
                 parents = node.parents
             else:
@@ -398,7 +408,9 @@ def traverse(
             if HOOKS:
                 for hook in HOOKS:
                     hook.backward(node, g, parts)
-            for parent, part in zip(parents, parts, strict=True):
+            if len(parts) != len(parents):
+                raise wrong_gradient_count(node, len(parts), len(parents))
+            for parent, part in zip(parents, parts):  # noqa: B905 (strict costs 6% of a pass)
                 if part is None or parent is None or (live is not None and parent not in live):
                     continue
                 present = grads.get(parent)

@@ -22,16 +22,21 @@ from minigan.backend import Array
 from minigan.errors import NumericError
 from minigan.tensor import Leaf, Tensor
 
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = Path(__file__).parent
+_GANS = str(_PACKAGE / "gans")  # their files are read and edited like a user's
 
 
 def user_line() -> str:
-    """The innermost line of code outside minigan, as 'file.py:12: y = x.log()'."""
+    """The innermost line of code above the engine and its layers: 'file.py:12: y = x.log()'."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and _is_engine(frame.f_code.co_filename):
         frame = frame.f_back
     name, number = frame.f_code.co_filename, frame.f_lineno
     return f"{name}:{number}: {linecache.getline(name, number).strip()}".rstrip(": ")
+
+
+def _is_engine(filename: str) -> bool:
+    return filename.startswith(str(_PACKAGE)) and not filename.startswith(_GANS)
 
 
 def _statistics(value: Tensor | Array | None) -> str:

@@ -162,3 +162,10 @@ def wrong_gradient_shape(shape: tuple[int, ...], got: tuple[int, ...]) -> ShapeE
         why="a backward returned a gradient of another shape than its input",
         fix="sum over broadcast axes in that backward (see sum_to)",
     )
+
+
+def wrong_gradient_count(node: Any, got: int, wanted: int) -> GraphError:
+    return GraphError(
+        f"backward: {node!r} returned {got} gradients for {wanted} inputs",
+        fix="return one gradient per input of forward, None where there is none",
+    )

@@ -228,7 +228,7 @@ class Tensor:
         return ops.matmul(ops.constant(other, self), self)
 
     def __abs__(self) -> Tensor:
-        return ops.abs(self)
+        return ops.Abs.apply(self)
 
     def __getitem__(self, key: Any) -> Tensor:
         return ops.index(self, key)
@@ -299,22 +299,22 @@ class Tensor:
         return ops.transpose(self, None)
 
     def abs(self) -> Tensor:
-        return ops.abs(self)
+        return ops.Abs.apply(self)
 
     def exp(self) -> Tensor:
-        return ops.exp(self)
+        return ops.Exp.apply(self)
 
     def log(self) -> Tensor:
-        return ops.log(self)
+        return ops.Log.apply(self)
 
     def sqrt(self) -> Tensor:
-        return ops.sqrt(self)
+        return ops.Sqrt.apply(self)
 
     def square(self) -> Tensor:
-        return ops.square(self)
+        return ops.Square.apply(self)
 
     def tanh(self) -> Tensor:
-        return ops.tanh(self)
+        return ops.Tanh.apply(self)
 
     def clamp(self, low: float | None = None, high: float | None = None) -> Tensor:
         return ops.clamp(self, low, high)

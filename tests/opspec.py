@@ -59,7 +59,7 @@ class OpSpec:
     deterministic : False if fn draws random numbers; then the streams are seeded with 0 before
         every call, so that fn is a function again.
     layouts : memory layouts under which the result must be the same, a subset of LAYOUTS.
-    nonfinite : where the reference is NaN or infinite, fn must not be finite.
+    nonfinite : where the reference makes NaN or infinity of one, fn must not be finite.
     float32 : fn is tried in float32, to within 8 eps sqrt(elements) of the reference.
     float32_slack : a factor on that tolerance for ill-conditioned operations (say why).
     slack : a factor on the tolerances of derivative checks (1e-8) and of comparisons of two exact

@@ -232,6 +232,18 @@ def test_nan_exits_with_three(cli: Cli, pictures: Path, tmp_path: Path) -> None:
     assert (tmp_path / "00000-dcgan-pictures-s5" / "crash" / "crash.json").exists()
 
 
+def test_out_of_memory_exits_with_five(
+    cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(*args: Any) -> None:
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("minigan.gans.dcgan.DCGAN.start", hungry)
+    code, _, err = cli(*train(pictures, tmp_path, "--steps", "3"))
+    assert code == 5
+    assert "Unable to allocate 9 TiB (batch 8; try --batch 4)" in err
+
+
 def spawn(*arguments: str) -> subprocess.Popen[str]:
     code = "from minigan.cli import main; main()"
     pipe = subprocess.PIPE

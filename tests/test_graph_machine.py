@@ -165,7 +165,7 @@ class RandomGraph(RuleBasedStateMachine):
         if np.abs(y.data).max() > 3:  # large values make steep functions: keep within bounds
             self.apply(OPS["tanh"], (out,), recorded)
 
-    @rule(name=st.sampled_from(UNARY), k=st.integers(0, 5))
+    @rule(name=st.sampled_from([*UNARY, *["twice"] * 4]), k=st.integers(0, 5))
     def unary(self, name: str, k: int) -> None:
         self.apply(OPS[name], (self.pick(k),))
 

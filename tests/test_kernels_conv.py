@@ -62,11 +62,11 @@ def setups(draw: Draw, transposed: bool = False) -> dict[str, Any]:
 
 @contextmanager
 def tuned(**constants: int) -> Iterator[None]:
-    """Other thresholds of cpu/conv.py: tiny panels cut every axis into blocks."""
+    """Other thresholds in cpu/: tiny panels cut every axis into blocks."""
     with pytest.MonkeyPatch.context() as patch:
-        module = import_module("minigan_kernels.cpu.conv")
         for name, value in constants.items():
-            patch.setattr(module, name, value)
+            module = "panels" if name == "PANEL_BYTES" else "conv"
+            patch.setattr(import_module(f"minigan_kernels.cpu.{module}"), name, value)
         yield
 
 
@@ -237,7 +237,7 @@ import resource
 import numpy as np
 from minigan_kernels import cpu
 from importlib import import_module
-module = import_module("minigan_kernels.cpu.conv")
+module = import_module("minigan_kernels.cpu.panels")
 rng = np.random.default_rng(0)
 x = rng.standard_normal((1, 200, 200, 8), dtype=np.float32).transpose(0, 3, 1, 2)
 weight = rng.standard_normal((8, 8, 5, 5), dtype=np.float32)
@@ -265,33 +265,6 @@ def test_a_panel_that_does_not_fit_is_halved() -> None:
         [sys.executable, "-c", LITTLE_MEMORY], capture_output=True, text=True, timeout=120
     )
     assert run.stdout.split("\n")[:2] == ["little memory", "done"], run.stderr
-
-
-@pytest.mark.parametrize("package", ["reference", "cpu"])
-def test_a_kernel_named_like_its_file_is_the_kernel(package: str) -> None:
-    """In every order of imports: Python would otherwise put the module conv in its place."""
-    script = f"""
-import minigan_kernels.{package} as kernels
-{{}}
-assert callable(kernels.conv) and callable(kernels.conv_transpose) and callable(kernels.norm)
-from minigan_kernels.{package} import conv
-assert callable(conv)
-try:
-    kernels.nothing
-except AttributeError as error:
-    assert "has no kernel 'nothing'" in str(error)
-else:
-    raise SystemExit("no error")
-"""
-    for first in (
-        "",
-        f"from minigan_kernels.{package}.conv import conv_transpose",
-        f"import minigan_kernels.{package}.norm",
-    ):
-        run = subprocess.run(
-            [sys.executable, "-c", script.format(first)], capture_output=True, text=True
-        )
-        assert run.returncode == 0, f"{first}: {run.stderr}"
 
 
 def torch_functions(nd: int) -> tuple[Callable[..., Any], Callable[..., Any]]:

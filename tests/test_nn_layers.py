@@ -172,6 +172,20 @@ def test_options_of_convolutions_are_checked_at_once() -> None:
         nn.GroupNorm(3, 4)
 
 
+def test_weights_lie_in_memory_as_their_gradients_do() -> None:
+    """So that an optimizer step is one pass, also after loading, new values and conversion."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 4, 4, stride=2)
+    )
+    net.load_state_dict(net.state_dict())
+    nn.init.dcgan_(net)
+    net.astype("float64")
+    grads = mg.grad(net(floats(2, 3, 8, 8)).sum(), list(net.parameters()))
+    for (name, p), g in zip(net.named_parameters(), grads, strict=True):
+        assert g is not None and p.data.strides == g.data.strides, name
+    assert all(v.flags.c_contiguous for v in net.state_dict().values())
+
+
 def test_reshape_keeps_the_batch() -> None:
     assert nn.Reshape(2, 3)(floats(5, 6)).shape == (5, 2, 3)
     assert nn.Identity()(x := floats(2, 2)) is x

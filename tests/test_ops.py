@@ -143,14 +143,23 @@ def test_nan_and_infinity_propagate(spec: OpSpec, data: st.DataObject) -> None:
     if not places:
         return
     place, bad = data.draw(st.sampled_from(places)), data.draw(st.sampled_from([np.nan, np.inf]))
-    inputs = list(case.inputs)
-    inputs[place] = inputs[place].copy()
-    inputs[place].flat[rng.integers(inputs[place].size)] = bad
+    position = rng.integers(case.inputs[place].size)
+
+    def with_value(value: float) -> list[Any]:
+        changed = case.inputs[place].copy()
+        changed.flat[position] = value
+        return replaced(case, [place], [changed])
+
+    def reference(value: float) -> Array:
+        return np.asarray(spec.reference(*with_value(value), **case.kwargs))
+
     with np.errstate(all="ignore"):
-        y = spec.call(inputs, case.kwargs).data
-        expected = np.asarray(spec.reference(*inputs, **case.kwargs))
+        y = spec.call(with_value(bad), case.kwargs).data
+        # A reference may multiply padding by a weight that touches no input: not dependence.
+        depends = ~(reference(50.0) == reference(-50.0))
+        expected = reference(bad)
     if y.dtype.kind == "f":
-        lost = ~np.isfinite(expected) & np.isfinite(y)
+        lost = ~np.isfinite(expected) & np.isfinite(y) & depends
         assert not lost.any(), f"{bad} in input {place} is lost at {np.argwhere(lost)[0]}"
 
 

@@ -277,6 +277,9 @@ def test_nan_stops_before_the_optimizer(tmp_path: Path) -> None:
     assert crash["batch_indices"] == batches().indices(12).tolist()
     assert "NumericError" in (run.crash / "traceback.txt").read_text()
     assert run.checkpoints.load().step == 7
+    assert play(run, 20, resume=True).step == 20  # with a sound loss: the crash is history
+    assert not run.crash.exists()
+    assert (run.path / "crash-1" / "crash.json").exists()
 
 
 def test_nan_in_the_data_names_the_first_operation(tmp_path: Path) -> None:
@@ -405,6 +408,25 @@ def test_the_third_failure_in_a_row_stops(tmp_path: Path, monkeypatch: pytest.Mo
     assert run.checkpoints.load().step == 14
     monkeypatch.undo()
     assert play(run, 20, resume=True).step == 20
+
+
+def test_an_end_that_is_not_saved_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_disk(monkeypatch, lambda call: call == 2)
+    run = new_run(tmp_path)
+    with pytest.raises(CheckpointError, match="the checkpoint of step 10 could not be written"):
+        play(run, 10)
+    assert run.checkpoints.load().step == 7
+
+
+def test_a_resume_keeps_plan_and_seed(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    play(run, 20, tick=4)
+    mg.manual_seed(99)
+    play(run, 40, Toy(), resume=True, tick=None)
+    assert run.config()["every"]["tick"] == 4
+    assert run.config()["seed"] == 11
 
 
 def test_reports_pictures_and_lines_never_stop_a_run(
@@ -560,6 +582,25 @@ def test_another_machine_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     stream = io.StringIO()
     train(Toy(), batches(), run, steps=9, resume=True, stream=stream, **PLAN)
     assert "not bit for bit, the machine differs: blas_threads 99 -> " in stream.getvalue()
+
+
+def test_mistakes_before_the_first_step_are_no_crash(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    with pytest.raises(UsageError, match="checkpoint every 0"):
+        play(run, 4, checkpoint=0)
+    assert not run.crash.exists()
+
+
+def test_running_out_of_memory_is_written_down(tmp_path: Path) -> None:
+    class Hungry(Toy):
+        def start(self, batch: Any) -> None:
+            raise MemoryError("Unable to allocate 9 TiB")
+
+    mg.manual_seed(11)
+    run = new_run(tmp_path)
+    with pytest.raises(MemoryError):
+        play(run, 4, Hungry())
+    assert json.loads((run.crash / "crash.json").read_text())["error"] == "MemoryError"
 
 
 def test_the_clock_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

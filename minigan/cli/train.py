@@ -171,8 +171,13 @@ def start(config: dict[str, Any], run: RunFolder | None, given: dict[str, Any]) 
                 progress=not given["no_progress"],
                 stream=stream,
             )
-    except Exception:
+    except Exception as error:
         click.echo(f"run    {run.path}", err=True)
+        if isinstance(error, MemoryError):
+            smaller = max(1, config["batch"] // 2)
+            raise MemoryError(
+                f"{error} (batch {config['batch']}; try --batch {smaller})"
+            ) from error
         raise
     finish(run, result, given, stream)
     return 0 if result.signal is None else 128 + result.signal

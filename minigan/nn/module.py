@@ -125,9 +125,9 @@ class Module:
         for path, member in _spread(name, value):
             if isinstance(member, Module):
                 for inner, tensor in member.named_tensors():
-                    _call(tensor, f"{path}.{inner}")
+                    _note_name(tensor, f"{path}.{inner}")
             else:
-                _call(member, path)
+                _note_name(member, path)
 
     # What is inside ----------------------------------------------------------------------------
 
@@ -306,7 +306,7 @@ def _replace(t: Parameter | Buffer, array: Array) -> None:
             t.grad = None
 
 
-def _call(tensor: Parameter | Buffer, name: str) -> None:
+def _note_name(tensor: Parameter | Buffer, name: str) -> None:
     """Put more in front of its name; a name from elsewhere (it is shared) stays."""
     if name.endswith(tensor.name):
         tensor.name = name

@@ -7,24 +7,24 @@ import sys
 
 from minigan.autograd import backward
 from minigan.ops.elementwise import (
+    Abs,
     Add,
     Div,
+    Exp,
+    Log,
     Mul,
     Neg,
+    Sqrt,
+    Square,
     Sub,
-    abs,
+    Tanh,
     cast,
     clamp,
     constant,
-    exp,
-    log,
     pow,
     reverse_sub,
     scale,
     shift,
-    sqrt,
-    square,
-    tanh,
 )
 from minigan.ops.linear import matmul
 from minigan.ops.reduce import argmax, max, mean, min, std, sum, var

@@ -43,7 +43,7 @@ class _Convolution(Function):
         y = Conv.on(x, weight, None, **self.options())
         if y.shape[2:] == out:
             return y
-        surplus = [(m - n, 0) for m, n in zip(y.shape[2:], out, strict=True)]
+        surplus = [(0, m - n) for m, n in zip(y.shape[2:], out, strict=True)]
         return Crop.on(y, widths=((0, 0), (0, 0), *surplus))
 
     def to_input(self, g: Any, weight: Any, lengths: tuple[int, ...]) -> Any:

@@ -72,7 +72,8 @@ class PadZeros(Function):
     widths: tuple[tuple[int, int], ...]
 
     def forward(self, x: Array) -> Array:
-        y = np.zeros([a + n + b for (a, b), n in zip(self.widths, x.shape, strict=True)], x.dtype)
+        padded = [a + n + b for (a, b), n in zip(self.widths, x.shape, strict=True)]
+        y = np.zeros_like(x, shape=padded)  # in x's own memory layout
         y[tuple(slice(a, a + n) for (a, _), n in zip(self.widths, x.shape, strict=True))] = x
         return y
 

@@ -68,7 +68,7 @@ def train(
     guard = Guard(game, on_nan)
     shown = display(run, progress, stream)
     with Session(game, batches, run, budget, guard, shown) as session:
-        session.plan(config, tick, preview, checkpoint, evaluate, evaluate_every)
+        session.plan(config, resume, tick, preview, checkpoint, evaluate, evaluate_every)
         step = session.begin(resume)
         while session.goes_on(step):
             batch = batches.batch(step)

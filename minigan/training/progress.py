@@ -86,12 +86,13 @@ class LiveDisplay(Display):
         self._task = self._bar.add_task("", total=1.0, shown="0", verdict="")
         self._last: int | None = None
         self._drawn = 0.0
+        self._running = False
 
     def show(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def begin(self, step: int, last: int | None) -> None:
-        self._last = last
+        self._last, self._running = last, True
         self._bar.start()
         self.step(step, 0.0 if not last else step / last)
 
@@ -118,8 +119,8 @@ class LiveDisplay(Display):
         self.show(f"step {line['step']:>6} · {figures_line(line)} · {picture}")
 
     def end(self) -> None:
-        self._bar.refresh()
-        self._bar.stop()
+        if self._running:
+            self._bar.stop()
 
 
 def display(run: RunFolder, progress: bool = True, stream: IO[str] | None = None) -> Display:

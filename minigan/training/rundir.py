@@ -120,6 +120,12 @@ class RunFolder:
                 kept = [to_line(line) for line in read_lines(path) if line.get("step", 0) <= step]
                 write_bytes(path, *[line.encode() for line in kept])
 
+    def put_crash_aside(self) -> None:
+        """Rename crash/ to crash-1/ and so on: the run goes on, it is no longer the last word."""
+        if self.crash.exists():
+            number = 1 + len(list(self.path.glob("crash-*")))
+            self.crash.rename(self.path / f"crash-{number}")
+
     # Who works here ------------------------------------------------------------------------------
 
     @contextlib.contextmanager

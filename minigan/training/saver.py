@@ -40,18 +40,25 @@ class Saver:
         return step % self.every == 0 or time.monotonic() - self._last_try > _MOST_SECONDS
 
     def save(
-        self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any], score: float | None
+        self,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        state: Mapping[str, Any],
+        score: float | None,
+        final: bool = False,
     ) -> None:
-        """Save; a failure is a warning, the third in a row an error. Old checkpoints stay."""
+        """Save; a failure is a warning, the third in a row or the final one an error.
+
+        Whatever happens, the checkpoints made before stay.
+        """
         self._last_try = time.monotonic()
         try:
             self.run.checkpoints.save(arrays, state, score)
         except OSError as error:
             self._failures += 1
             what = f"the checkpoint of step {state['step']} could not be written: {error.strerror}"
-            if self._failures >= _FAILURES:
+            if final or self._failures >= _FAILURES:
                 raise CheckpointError(
-                    f"{what}, the third time in a row",
+                    what if final else f"{what}, the third time in a row",
                     where=str(self.run.checkpoints.folder),
                     fix="free space and resume: the checkpoints made before are intact",
                 ) from error

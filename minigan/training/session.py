@@ -75,7 +75,7 @@ class Session:
         self.last = budget.last_step(batches.batch_size)
         self.line: dict[str, Any] = {}
         self._held = contextlib.ExitStack()
-        self._step = 0
+        self._step = -1  # not begun
 
     def __enter__(self) -> Session:
         note = self._held.enter_context(self.run.lock())
@@ -93,7 +93,7 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self.display.end()
-        if error is not None and isinstance(error, Exception) and self._step >= 0:
+        if isinstance(error, Exception) and self._step >= 0:
             self.run.log(f"{type(error).__name__}: {error}")
             with contextlib.suppress(OSError):
                 write_crash(self.run.crash, error, self._step, self.batches.indices(self._step))
@@ -102,6 +102,7 @@ class Session:
     def plan(
         self,
         config: Mapping[str, Any] | None,
+        resume: bool,
         tick: int | None,
         preview: int,
         checkpoint: int,
@@ -109,6 +110,8 @@ class Session:
         evaluate_every: int,
     ) -> None:
         """Decide what is due when, and write it to config.json."""
+        if tick is None and resume:
+            tick = self.run.config().get("every", {}).get("tick")
         if tick is None:
             tick = next((t for t in _TICKS if self.last and t <= self.last / 100), 1)
             tick = tick if self.last else _UNKNOWN_TICK
@@ -144,6 +147,7 @@ class Session:
         here = environment()
         if resume and (changed := differences(self.run.environment(), here)):
             self.display.say(f"note: not bit for bit, the machine differs: {'; '.join(changed)}")
+        self.run.put_crash_aside()
         step = self._take_over() if saved else 0
         if not saved:
             self.run.rewind(-1)
@@ -185,8 +189,7 @@ class Session:
     def end(self, step: int) -> Result:
         """Save, write the report, and say how it ended."""
         if self.saver.saved_step != step:
-            self.saver.save(self.game.state_dict(), self._state(step), None)
-        self.run.write_config(self.config)
+            self.saver.save(self.game.state_dict(), self._state(step), None, final=True)
         self.reporter.build()
         return Result(
             step,
@@ -203,6 +206,7 @@ class Session:
         check_fits(self.game.state_dict(), snapshot.arrays, str(snapshot.path))
         self.game.load_state_dict(snapshot.arrays)
         random.set_state(snapshot.state["random"])
+        self.config["seed"] = random.state()["seed"]
         self.figures.load_state(snapshot.state["figures"])
         self.guard.skipped = snapshot.state["skipped"]
         self.clock = Clock(snapshot.state["seconds"])
