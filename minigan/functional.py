@@ -14,6 +14,14 @@ from minigan.ops.activation import (
     silu,
     softplus,
 )
+from minigan.ops.arithmetic import (
+    add,
+    cast,
+    div,
+    mul,
+    neg,
+    sub,
+)
 from minigan.ops.attention import scaled_dot_product_attention
 from minigan.ops.conv import (
     conv1d,
@@ -26,11 +34,8 @@ from minigan.ops.conv import (
 from minigan.ops.dropout import dropout, dropout1d, dropout2d, dropout3d
 from minigan.ops.elementwise import (
     abs,
-    add,
-    cast,
     clamp,
     cos,
-    div,
     exp,
     expm1,
     lerp,
@@ -38,19 +43,16 @@ from minigan.ops.elementwise import (
     log1p,
     maximum,
     minimum,
-    mul,
-    neg,
     pow,
     rsqrt,
     sign,
     sin,
     sqrt,
     square,
-    sub,
     tanh,
     where,
 )
-from minigan.ops.indexing import embedding, gather, one_hot
+from minigan.ops.indexing import embedding, gather, index_put, one_hot
 from minigan.ops.linear import linear, matmul
 from minigan.ops.loss import (
     binary_cross_entropy_with_logits,
@@ -88,7 +90,6 @@ from minigan.ops.shape import (
     flatten,
     flip,
     index,
-    index_put,
     pad_zeros,
     permute,
     repeat,

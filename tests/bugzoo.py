@@ -189,20 +189,20 @@ ENGINE = [
 ]  # fmt: skip
 
 OPERATIONS = [
-    Bug("missing sum over broadcast axes", "minigan.ops.elementwise:Mul.backward",
+    Bug("missing sum over broadcast axes", "minigan.ops.arithmetic:Mul.backward",
         "return (da, db) if self.shapes is None else self.fold(da, db)", "return da, db",
         prop("test_gradient", "mul")),
     Bug("sum over broadcast axes drops the axis", "minigan.ops.shape:sum_to",
         "keepdims=True).reshape(shape)", "keepdims=False)", prop("test_gradient", "add")),
-    Bug("broadcasting may change the rank", "minigan.ops.elementwise:_check_ranks",
+    Bug("broadcasting may change the rank", "minigan.ops.arithmetic:_check_ranks",
         "if a.ndim != b.ndim and a.ndim and b.ndim:", "if False:",
         lambda: test_tensor.test_broadcasting_that_changes_rank_raises(
             test_tensor.OPERATORS[0], (3,), (3, 1))),
-    Bug("NumPy scalars change the dtype", "minigan.ops.elementwise:_weak",
+    Bug("NumPy scalars change the dtype", "minigan.ops.arithmetic:weak",
         "value = value.item()", "return value",
         lambda: test_tensor.test_scalars_are_weak(
             test_tensor.OPERATORS[2], test_tensor.np.float64(1.5), test_tensor.np.float32)),
-    Bug("quotient rule with the wrong sign", "minigan.ops.elementwise:Div.backward",
+    Bug("quotient rule with the wrong sign", "minigan.ops.arithmetic:Div.backward",
         "-(da * out)", "da * out", prop("test_gradient", "div")),
     Bug("mean without 1/n", "minigan.ops.reduce:Mean.backward",
         "g / self.n", "g", prop("test_adjoint", "mean")),

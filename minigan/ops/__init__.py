@@ -6,25 +6,27 @@
 import sys
 
 from minigan.autograd import backward
-from minigan.ops.elementwise import (
-    Abs,
+from minigan.ops.arithmetic import (
     Add,
     Div,
-    Exp,
-    Log,
     Mul,
     Neg,
-    Sqrt,
-    Square,
     Sub,
-    Tanh,
     cast,
-    clamp,
     constant,
-    pow,
     reverse_sub,
     scale,
     shift,
+)
+from minigan.ops.elementwise import (
+    Abs,
+    Exp,
+    Log,
+    Sqrt,
+    Square,
+    Tanh,
+    clamp,
+    pow,
 )
 from minigan.ops.linear import matmul
 from minigan.ops.reduce import argmax, max, mean, min, std, sum, var

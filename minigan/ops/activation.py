@@ -28,7 +28,7 @@ class LeakyRelu(Function):
     slope: float
 
     def forward(self, x: Array) -> Array:
-        return self.kernels.leaky_relu(x, self.slope)  # type: ignore[no-any-return]
+        return self.kernels.leaky_relu(x, self.slope)
 
     def backward(self, g: Any, out: Any) -> Any:
         # Only the sign of the result matters, so it is a constant to higher derivatives.
@@ -43,7 +43,7 @@ class LeakyReluGrad(Function):
     slope: float
 
     def forward(self, g: Array) -> Array:
-        return self.kernels.leaky_relu_backward(g, self.y, self.slope)  # type: ignore[no-any-return]
+        return self.kernels.leaky_relu_backward(g, self.y, self.slope)
 
     def backward(self, g: Any) -> Any:
         return LeakyReluGrad.on(g, y=self.y, slope=self.slope)
@@ -96,7 +96,7 @@ class Sigmoid(Function):
     saves = ("out",)
 
     def forward(self, x: Array) -> Array:
-        return self.kernels.sigmoid(x)  # type: ignore[no-any-return]
+        return self.kernels.sigmoid(x)
 
     def backward(self, g: Any, out: Any) -> Any:
         return g * (out * (1.0 - out))
@@ -108,7 +108,7 @@ class Softplus(Function):
     saves = ("x",)
 
     def forward(self, x: Array) -> Array:
-        return self.kernels.softplus(x)  # type: ignore[no-any-return]
+        return self.kernels.softplus(x)
 
     def backward(self, g: Any, x: Any) -> Any:
         return g * Sigmoid.on(x)
@@ -120,7 +120,7 @@ class NormalCdf(Function):
     saves = ("x",)
 
     def forward(self, x: Array) -> Array:
-        return self.kernels.normal_cdf(x)  # type: ignore[no-any-return]
+        return self.kernels.normal_cdf(x)
 
     def backward(self, g: Any, x: Any) -> Any:
         return g * (Exp.on(x * x * -0.5) * (1 / math.sqrt(2 * math.pi)))
@@ -211,7 +211,7 @@ class BiasAct(Function):
     def forward(
         self, x: Array, bias: Array | None, noise: Array | None, strength: Array | None
     ) -> Array:
-        return self.kernels.bias_act(  # type: ignore[no-any-return]
+        return self.kernels.bias_act(
             x, bias, noise, strength, self.activation, self.slope, self.gain
         )
 

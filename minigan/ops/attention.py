@@ -27,7 +27,7 @@ class ScaledDotProductAttention(Fused):
     scale: float
 
     def forward(self, query: Array, key: Array, value: Array, bias: Array | None) -> Array:
-        return self.kernels.scaled_dot_product_attention(  # type: ignore[no-any-return]
+        return self.kernels.scaled_dot_product_attention(
             query, key, value, bias, self.is_causal, self.scale
         )
 

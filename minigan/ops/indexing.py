@@ -9,7 +9,8 @@ import numpy as np
 from minigan.autograd import Function
 from minigan.backend import Array
 from minigan.errors import DtypeError, ShapeError
-from minigan.ops.shape import Index
+from minigan.ops.elementwise import Where
+from minigan.ops.shape import AddAt, BroadcastTo, Index, plain_key
 from minigan.tensor import Tensor
 
 
@@ -145,3 +146,16 @@ def class_indices(name: str, indices: Tensor | Array, num_classes: int) -> Array
             fix="check the labels, or raise the number of classes",
         )
     return array.astype(np.int64, copy=False)
+
+
+def index_put(x: Tensor, key: Any, value: Any) -> Tensor:
+    """A copy of x with `value` at `key`: the functional form of x[key] = value."""
+    plain = plain_key(key)
+    mask = np.zeros(x.shape, bool)
+    mask[plain] = True
+    if isinstance(value, Tensor):
+        spread = BroadcastTo.apply(value, shape=x.data[plain].shape)
+        return Where.apply(AddAt.apply(spread, key=plain, shape=x.shape), x, mask=mask)
+    filled = x.data.copy()
+    filled[plain] = value
+    return Where.apply(Tensor(filled), x, mask=mask)

@@ -33,7 +33,7 @@ class BinaryCrossEntropyWithLogits(Function):
     def forward(self, logits: Array, target: Array) -> Array:
         xp = self.xp
         loss = xp.log1p(xp.exp(-xp.abs(logits)))
-        return loss + xp.maximum(logits, 0) - logits * target  # type: ignore[no-any-return]
+        return loss + xp.maximum(logits, 0) - logits * target
 
     def backward(self, g: Any, logits: Any, target: Any) -> Any:
         return (
@@ -97,9 +97,7 @@ class CrossEntropy(Function):
         if self.smoothing:
             picked = picked + self.smoothing * shifted.mean(axis=1)
         loss = xp.log(xp.exp(shifted).sum(axis=1)) - picked
-        return xp.where(self.valid, loss, 0).astype(  # type: ignore[no-any-return]
-            logits.dtype, copy=False
-        )
+        return xp.where(self.valid, loss, 0).astype(logits.dtype, copy=False)
 
     def backward(self, g: Any, logits: Any) -> Any:
         classes = logits.shape[1]
@@ -120,9 +118,7 @@ class NllLoss(Function):
     def forward(self, x: Array) -> Array:
         self.classes = x.shape[1]
         at_label = self.xp.take_along_axis(x, self.labels[:, None], axis=1)[:, 0]
-        return self.xp.where(self.valid, -at_label, 0).astype(  # type: ignore[no-any-return]
-            x.dtype, copy=False
-        )
+        return self.xp.where(self.valid, -at_label, 0).astype(x.dtype, copy=False)
 
     def backward(self, g: Any) -> Any:
         shape = (g.shape[0], self.classes, *g.shape[1:])

@@ -37,7 +37,7 @@ class Norm(Fused):
         y, self.mean, self.rstd = self.kernels.norm(x, scale, shift, self.axes, self.eps)
         if self.running is not None and not is_recomputing():
             self._track(prod(x.shape[i] for i in self.axes))
-        return y  # type: ignore[no-any-return]
+        return y
 
     def backward_kernel(self, g: Array, x: Array, scale: Array | None) -> Any:
         return self.kernels.norm_backward(g, x, scale, self.mean, self.rstd, self.axes, self.needs)

@@ -218,12 +218,15 @@ def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 def index(x: Tensor, key: Any) -> Tensor:
     """x[key] with slices, integers, integer arrays or a boolean mask."""
-    parts = key if isinstance(key, tuple) else (key,)
-    plain = tuple(_index_part(p) for p in parts)
     try:
-        return Index.apply(x, key=plain)
+        return Index.apply(x, key=plain_key(key))
     except IndexError as error:
         raise ShapeError(f"index: {error}", where=f"tensor {x.shape}") from None
+
+
+def plain_key(key: Any) -> tuple[Any, ...]:
+    """An index as a tuple of slices, integers and integer or boolean arrays."""
+    return tuple(_index_part(p) for p in (key if isinstance(key, tuple) else (key,)))
 
 
 def _index_part(part: Any) -> Any:
@@ -234,26 +237,6 @@ def _index_part(part: Any) -> Any:
     if isinstance(part, np.ndarray) and part.dtype.kind not in "iub":
         raise DtypeError(f"index: {part.dtype} values cannot index", fix="use integers or a mask")
     return part
-
-
-def index_put(x: Tensor, key: Any, value: Any) -> Tensor:
-    """A copy of x with `value` at `key`: the functional form of x[key] = value."""
-    parts = key if isinstance(key, tuple) else (key,)
-    plain = tuple(_index_part(p) for p in parts)
-    mask = np.zeros(x.shape, bool)
-    mask[plain] = True
-    if isinstance(value, Tensor):
-        spread = BroadcastTo.apply(value, shape=x.data[plain].shape)
-        return _where(mask, AddAt.apply(spread, key=plain, shape=x.shape), x)
-    filled = x.data.copy()
-    filled[plain] = value
-    return _where(mask, Tensor(filled), x)
-
-
-def _where(mask: Array, a: Tensor, b: Tensor) -> Tensor:
-    from minigan.ops.elementwise import Where  # elementwise stands on this module
-
-    return Where.apply(a, b, mask=mask)
 
 
 def flip(x: Tensor, axis: int | Sequence[int]) -> Tensor:

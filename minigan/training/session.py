@@ -154,7 +154,7 @@ class Session:
             self.run.write_environment(here)
         self.run.write_config(self.config)
         self.display.begin(step, self.last)
-        self._step = step
+        self._step = self._pictured = step
         if step == 0:
             self._picture(0, self.batches.batch(0))
         return step
@@ -187,7 +187,9 @@ class Session:
         self.display.step(step, self._fraction(step))
 
     def end(self, step: int) -> Result:
-        """Save, write the report, and say how it ended."""
+        """Save, show what was reached, write the report, and say how it ended."""
+        if self.interrupts.signal is None and self._pictured != step:
+            self._picture(step, self.batches.batch(step))
         if self.saver.saved_step != step:
             self.saver.save(self.game.state_dict(), self._state(step), None, final=True)
         self.reporter.build()
@@ -252,14 +254,13 @@ class Session:
             self.display.say(f"verdict at step {step}: {verdict.word}: {verdict.reason}{advice}")
 
     def _picture(self, step: int, batch: Any) -> None:
+        self._pictured = step
         try:
             name, figures = self.previews.write(step, batch)
         except OSError as error:
             self.display.say(f"warning: no picture of step {step}: {error}")
             return
-        if due(
-            step, self.previews.every
-        ):  # an end that the next session will not have says nothing
+        if due(step, self.previews.every):  # a longer budget would have no figures of other ends
             self.figures.add(figures)
         self.display.snapshot({**self.line, "step": step}, name)
 
