@@ -35,7 +35,7 @@ from minigan.gans import Game, Player
 from minigan.nn import init
 from minigan.training import RunFolder, train
 
-NZ, WIDTH, BATCH = 100, 64, 64  # noise, feature maps next to the image, images per step
+NZ, WIDTH, BATCH = 100, 32, 64  # noise, feature maps next to the image, images per step
 LR, BETAS = 2e-4, (0.5, 0.999)  # of Adam, both players
 
 

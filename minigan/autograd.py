@@ -16,21 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from minigan import errors
 from minigan.backend import CPU, Array, Backend, backend_of
-from minigan.errors import (
-    MiniganError,
-    UsageError,
-    changed_after_save,
-    check_dtypes,
-    constant_input,
-    constant_output,
-    explain,
-    freed_graph,
-    not_scalar,
-    wrong_cotangent,
-    wrong_gradient_count,
-    wrong_gradient_shape,
-)
+from minigan.errors import MiniganError, UsageError
 from minigan.tensor import SEQUENCE, Leaf, Tensor
 
 HOOKS: list[Any] = []  # objects with forward(node, inputs, out) and backward(node, g, grads)
@@ -113,20 +101,20 @@ class Function:
             needs = node.needs = x.node is not None, y.node is not None
             recorded = needs[0] or needs[1]
             if array.dtype is not other.dtype:
-                check_dtypes(node, arrays)
+                errors.check_dtypes(node, arrays)
         else:
             arrays = tuple([None if t is None else t._data for t in inputs])
             parents = tuple([None if t is None else t.node for t in inputs])
             node.needs = tuple([p is not None for p in parents])
             recorded = True in node.needs
             array = arrays[0]
-            check_dtypes(node, arrays)
+            errors.check_dtypes(node, arrays)
         if type(array) is not _ndarray:
             node.backend = backend_of(array)
         try:
             out = node.forward(*arrays)
         except Exception as error:
-            explain(error, node, arrays)
+            errors.explain(error, node, arrays)
             raise
         if type(out) is not _ndarray and node.backend is CPU:
             out = np.asarray(out)  # NumPy turns results without axes into scalars
@@ -178,11 +166,13 @@ class Function:
                     values.append(None)
                     continue
                 if t.version[0] != version:
-                    raise changed_after_save(getattr(t, "name", "") or f"an input {t!r}", self)
+                    raise errors.changed_after_save(
+                        getattr(t, "name", "") or f"an input {t!r}", self
+                    )
                 values.append(t if as_tensors else t._data)
         if self._keeps_out:
             if self.out_version[0]:
-                raise changed_after_save("its result", self)
+                raise errors.changed_after_save("its result", self)
             values.append(Tensor(self.out, self, self.out_version) if as_tensors else self.out)
         return values
 
@@ -289,7 +279,7 @@ def grad(
         grad_outputs = [grad_outputs]  # type: ignore[list-item]
     for i, x in enumerate(inputs):
         if x.node is None:
-            raise constant_input(i, x)
+            raise errors.constant_input(i, x)
     roots = _roots(outputs, grad_outputs, create_graph)
     targets = {x.node: None for x in inputs if x.node is not None}
     retain = create_graph if retain_graph is None else retain_graph
@@ -299,7 +289,7 @@ def grad(
     for x in inputs:
         g = found.get(x.node)
         if g is not None and g.shape != x.shape:
-            raise wrong_gradient_shape(x.shape, g.shape)
+            raise errors.wrong_gradient_shape(x.shape, g.shape)
         results.append(g if g is None or isinstance(g, Tensor) else Tensor(np.asarray(g)))
     return results
 
@@ -311,14 +301,14 @@ def _roots(
     roots: list[tuple[Any, Any]] = []
     for i, y in enumerate(outputs):
         if y.node is None:
-            raise constant_output(y)
+            raise errors.constant_output(y)
         g = None if cotangents is None else cotangents[i]
         if g is None:
             if y.size != 1:
-                raise not_scalar(y.shape)
+                raise errors.not_scalar(y.shape)
             g = np.ones_like(y._data)
         if g.shape != y.shape or g.dtype != y.dtype:
-            raise wrong_cotangent(g, y)
+            raise errors.wrong_cotangent(g, y)
         if isinstance(g, Tensor):
             roots.append((y.node, g if create_graph else g._data))
         else:
@@ -335,7 +325,7 @@ def reachable(start: Iterable[Any], floor: int) -> list[Any]:
         if node.seq < floor:
             continue
         if node.parents is None:
-            raise freed_graph(node)
+            raise errors.freed_graph(node)
         for parent in node.parents:
             if parent is not None and parent not in nodes:
                 nodes.add(parent)
@@ -409,7 +399,7 @@ def traverse(
                 for hook in HOOKS:
                     hook.backward(node, g, parts)
             if len(parts) != len(parents):
-                raise wrong_gradient_count(node, len(parts), len(parents))
+                raise errors.wrong_gradient_count(node, len(parts), len(parents))
             for parent, part in zip(parents, parts):  # noqa: B905 (strict costs 6% of a pass)
                 if part is None or parent is None or (live is not None and parent not in live):
                     continue

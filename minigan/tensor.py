@@ -100,51 +100,6 @@ class Tensor:
     def device(self) -> str:
         return backend_of(self._data).name
 
-    def item(self) -> float | int | bool:
-        """Return the only element as a Python number."""
-        if self._data.size != 1:
-            raise ShapeError(
-                f"item: the tensor has {self._data.size} elements, not one",
-                where=f"shape {self.shape}",
-                fix="reduce it first (sum, mean), or index one element",
-            )
-        value: float | int | bool = self._data.item()
-        return value
-
-    def numpy(self) -> Array:
-        """Return the data as a read-only NumPy view (copy it to change it)."""
-        view = np.asarray(self._data).view()
-        view.flags.writeable = False
-        return view
-
-    def to(self, device: str) -> Tensor:
-        """Return this tensor on `device`; itself when it is there already."""
-        if device == self.device:
-            return self
-        return Tensor(to_device(self._data, device))
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise ShapeError("a tensor without axes has no length")
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __repr__(self) -> str:
-        origin = "" if self.node is None else f", {type(self.node).__name__}"
-        value = f" {self._data.item():.6g}" if self._data.size == 1 and not self._data.ndim else ""
-        return f"Tensor({self.shape}, {self.dtype}{origin}){value}"
-
     # Gradients ---------------------------------------------------------------------------------
 
     @property
@@ -258,6 +213,53 @@ class Tensor:
         return Tensor(np.asarray(self._data != _raw(other)))
 
     __hash__ = object.__hash__
+
+    # Conversions -------------------------------------------------------------------------------
+
+    def item(self) -> float | int | bool:
+        """Return the only element as a Python number."""
+        if self._data.size != 1:
+            raise ShapeError(
+                f"item: the tensor has {self._data.size} elements, not one",
+                where=f"shape {self.shape}",
+                fix="reduce it first (sum, mean), or index one element",
+            )
+        value: float | int | bool = self._data.item()
+        return value
+
+    def numpy(self) -> Array:
+        """Return the data as a read-only NumPy view (copy it to change it)."""
+        view = np.asarray(self._data).view()
+        view.flags.writeable = False
+        return view
+
+    def to(self, device: str) -> Tensor:
+        """Return this tensor on `device`; itself when it is there already."""
+        if device == self.device:
+            return self
+        return Tensor(to_device(self._data, device))
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise ShapeError("a tensor without axes has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __repr__(self) -> str:
+        origin = "" if self.node is None else f", {type(self.node).__name__}"
+        value = f" {self._data.item():.6g}" if self._data.size == 1 and not self._data.ndim else ""
+        return f"Tensor({self.shape}, {self.dtype}{origin}){value}"
 
     # Methods -----------------------------------------------------------------------------------
 

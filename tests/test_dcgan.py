@@ -161,3 +161,46 @@ def test_the_example_and_the_preset_are_one_network() -> None:
     for name, array in ours.state_dict().items():
         np.testing.assert_array_equal(array, theirs.state_dict()[name], err_msg=name)
     np.testing.assert_array_equal(ours.preview()["fakes"], theirs.preview()["fakes"])
+
+
+_PLAYER = """
+import sys
+import minigan as mg
+from minigan import data, gans
+from minigan.training import RunFolder, train
+mg.manual_seed(5)
+game = gans.make("dcgan", width=8, previews=16)
+batches = data.Batches(data.load("digits", limit=640), 16, seed=5)
+run = RunFolder.open(sys.argv[1])
+with data.Prefetch(batches) as ahead:
+    train(game, ahead, run, steps=200, resume=True, tick=10, preview=50, checkpoint=20)
+"""
+
+
+@pytest.mark.slow
+def test_200_steps_equal_100_and_sigkill_and_100(tmp_path: Path) -> None:
+    """Weights, optimizers, averages, counters, figures and pictures, bit for bit."""
+    import signal
+    import subprocess
+    import sys
+
+    from test_training_loop import assert_same
+
+    from minigan.training import RunFolder
+
+    whole, killed = (RunFolder.create(tmp_path, name) for name in ("whole", "killed"))
+    for run in (whole, killed):
+        run.write_config({})
+    command = [sys.executable, "-u", "-c", _PLAYER]
+    subprocess.run([*command, str(whole.path)], check=True, capture_output=True, timeout=600)
+    process = subprocess.Popen([*command, str(killed.path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("step ") and int(line.split()[1]) >= 100:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert 80 <= killed.checkpoints.load().step < 200
+    subprocess.run([*command, str(killed.path)], check=True, capture_output=True, timeout=600)
+    assert_same(whole, killed)

@@ -98,3 +98,11 @@ def test_the_thirty_lines_train_a_gan(tmp_path: Path) -> None:
     radius = json.loads(done.stdout.splitlines()[-1])
     near = sum(0.8 < r < 1.2 for r in radius) / len(radius)
     assert near > 0.7, near  # the ring has radius 1; noise before training lies near 0
+
+
+def test_the_gradient_check_of_readme() -> None:
+    code = next(block for block in blocks("python") if "gradcheck" in block)
+    names: dict[str, object] = {}
+    prelude = "import numpy as np\nimport minigan as mg\nimport minigan.functional as F\n"
+    exec(prelude + code.replace("mg.check.gradcheck(", "ok = mg.check.gradcheck("), names)
+    assert names["ok"] is True
