@@ -173,7 +173,14 @@ def main() -> None:
     with Prefetch(Batches(images, BATCH, options.seed)) as batches:
         # For each step: game.start(batch); then for each player in turn
         #     losses = player.losses();  player.optimizer.step(mg.grad(sum, player.parameters))
-        result = train(game, batches, run, steps=options.steps, minutes=options.minutes)
+        result = train(
+            game,
+            batches,
+            run,
+            steps=options.steps,
+            minutes=options.minutes,
+            config={"data": {"name": options.data or images.name}},  # for `minigan train --resume`
+        )
     print(f"{result.step} steps, verdict: {result.verdict.word}. Open {run.path / 'report.html'}")
 
 

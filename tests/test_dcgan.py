@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minigan as mg
-from minigan import gans
+from minigan import data, gans
 from minigan.errors import UsageError
 from minigan.gans.dcgan import DCGAN, Discriminator, Generator, pyramid
 
@@ -166,6 +166,7 @@ def test_the_example_and_the_preset_are_one_network() -> None:
 _PLAYER = """
 import sys
 import minigan as mg
+from minigan import data
 from minigan import data, gans
 from minigan.training import RunFolder, train
 mg.manual_seed(5)
@@ -204,3 +205,28 @@ def test_200_steps_equal_100_and_sigkill_and_100(tmp_path: Path) -> None:
     assert 80 <= killed.checkpoints.load().step < 200
     subprocess.run([*command, str(killed.path)], check=True, capture_output=True, timeout=600)
     assert_same(whole, killed)
+
+
+def test_the_command_line_resumes_and_samples_runs_of_the_example(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    example = Path(__file__).parent.parent / "examples" / "dcgan_mnist.py"
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=250
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(64):
+        data.save_png(images / f"{i}.png", np.full((28, 28, 1), 3 * i, np.uint8))
+    run(str(example), "--data", "images", "--steps", "2", "--out", "runs")
+    (folder,) = (tmp_path / "runs").iterdir()
+    text = run("-m", "minigan", "train", "--resume", str(folder), "--steps", "3")
+    assert "resuming at step 2" in text and "step 3" in text
+    run("-m", "minigan", "sample", str(folder), "--grid", "2x2", "--out", "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 100

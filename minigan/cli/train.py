@@ -99,6 +99,11 @@ def resumed(given: dict[str, Any]) -> tuple[dict[str, Any], RunFolder]:
             )
     run = RunFolder.open(given["resume"])
     config = run.config()
+    if "data" not in config or "preset" not in config:
+        raise UsageError(
+            f"the run in {run.path} was made by a script that did not say what data it learns",
+            fix="go on from that script, with train(..., resume=True)",
+        )
     budget = {name: given[name] for name in ("steps", "minutes", "kimg")}
     if any(value is not None for value in budget.values()):
         config["budget"] = budget

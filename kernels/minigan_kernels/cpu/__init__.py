@@ -4,6 +4,7 @@ A kernel is imported with its family when it is first named: importing this pack
 nothing and does not even import Numba.
 """
 
+from minigan_kernels.cpu.memory import keep_freed_memory
 from minigan_kernels.lazy import kernels_of
 
 FAMILIES = {
@@ -40,3 +41,5 @@ FAMILIES = {
 }  # kernel -> the module that holds it
 
 __getattr__ = kernels_of(__name__, FAMILIES)
+
+keep_freed_memory()

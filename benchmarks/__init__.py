@@ -1,0 +1,1 @@
+"""Measurements against PyTorch, side by side in one process: `python -m benchmarks.NAME`."""
