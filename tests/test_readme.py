@@ -38,7 +38,7 @@ def test_the_thirty_lines_train_a_gan(tmp_path: Path) -> None:
         "\nimport json"
         "\nz = random.draw('z').standard_normal((1000, 2), dtype='float32')"
         "\nsamples = G(mg.tensor(z)).numpy()"
-        "\nprint(json.dumps(np.linalg.norm(samples, axis=1).tolist()))"
+        "\nprint(json.dumps(samples.tolist()))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code + check],
@@ -48,9 +48,14 @@ def test_the_thirty_lines_train_a_gan(tmp_path: Path) -> None:
         timeout=600,
         check=True,
     )
-    radius = np.array(json.loads(done.stdout.splitlines()[-1]))
-    near = np.mean((radius > 0.8) & (radius < 1.2))
-    assert near > 0.7, near  # the ring has radius 1; noise before training lies near 0
+    samples = np.array(json.loads(done.stdout.splitlines()[-1]))
+    angle = np.arange(8) * np.pi / 4
+    centres = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    distance = np.linalg.norm(samples[:, None] - centres, axis=2)
+    good = distance.min(axis=1) < 0.15  # three standard deviations
+    modes = set(distance.argmin(axis=1)[good])
+    # Here 78% and 8 modes; other processors round otherwise, and a game amplifies that.
+    assert good.mean() > 0.4 and len(modes) >= 6, (good.mean(), modes)
 
 
 def test_the_gradient_check_of_readme() -> None:
