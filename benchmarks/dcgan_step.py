@@ -2,7 +2,7 @@
 
 28-pixel networks of minigan/gans/dcgan.py, batch 64, float32, both players, Adam; PyTorch runs the
 same networks with its default Adam and D frozen in G's turn. Both may use all cores. The step
-needs about 12 (width 64) or 3.5 (width 32) billion floating-point operations.
+needs 9.4 (width 64) or 2.5 (width 32) billion floating-point operations (benchmarks/README.md).
 
     python -m benchmarks.dcgan_step [--json] [--rounds N]
 """
