@@ -88,27 +88,32 @@ class Function:
         if attributes:
             node.__dict__.update(attributes)
         count = len(inputs)
-        if count == 1:  # one and two inputs are spelled out: they are most calls, and twice as fast
-            (x,) = inputs
-            array = x._data
-            arrays: tuple[Any, ...] = (array,)
-            parents: tuple[Any, ...] = (x.node,)
-            recorded = x.node is not None
-        elif count == 2 and inputs[1] is not None:
-            x, y = inputs
-            arrays = array, other = x._data, y._data
-            parents = x.node, y.node
-            needs = node.needs = x.node is not None, y.node is not None
-            recorded = needs[0] or needs[1]
-            if array.dtype is not other.dtype:
+        try:
+            if (
+                count == 1
+            ):  # one and two inputs are spelled out: they are most calls, and twice as fast
+                (x,) = inputs
+                array = x._data
+                arrays: tuple[Any, ...] = (array,)
+                parents: tuple[Any, ...] = (x.node,)
+                recorded = x.node is not None
+            elif count == 2 and inputs[1] is not None:
+                x, y = inputs
+                arrays = array, other = x._data, y._data
+                parents = x.node, y.node
+                needs = node.needs = x.node is not None, y.node is not None
+                recorded = needs[0] or needs[1]
+                if array.dtype is not other.dtype:
+                    errors.check_dtypes(node, arrays)
+            else:
+                arrays = tuple([None if t is None else t._data for t in inputs])
+                parents = tuple([None if t is None else t.node for t in inputs])
+                node.needs = tuple([p is not None for p in parents])
+                recorded = True in node.needs
+                array = arrays[0]
                 errors.check_dtypes(node, arrays)
-        else:
-            arrays = tuple([None if t is None else t._data for t in inputs])
-            parents = tuple([None if t is None else t.node for t in inputs])
-            node.needs = tuple([p is not None for p in parents])
-            recorded = True in node.needs
-            array = arrays[0]
-            errors.check_dtypes(node, arrays)
+        except AttributeError:
+            raise errors.not_tensors(node, inputs) from None
         if type(array) is not _ndarray:
             node.backend = backend_of(array)
         try:

@@ -98,6 +98,14 @@ def explain(error: Exception, node: Any, arrays: Iterable[Any]) -> None:
         error.add_note(f"in the forward of {node!r} on {describe(arrays)}")
 
 
+def not_tensors(node: Any, inputs: Iterable[Any]) -> DtypeError:
+    kinds = ", ".join(type(x).__name__ for x in inputs)
+    return DtypeError(
+        f"{node}: takes Tensors, not ({kinds})",
+        fix="wrap arrays and numbers with minigan.tensor(...)",
+    )
+
+
 def check_dtypes(node: Any, arrays: tuple[Any, ...]) -> None:
     """Raise unless all inputs of an operation share one dtype."""
     dtypes = {array.dtype for array in arrays if array is not None}

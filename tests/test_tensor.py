@@ -13,6 +13,7 @@ from opspec import leaf
 from strategies import broadcast_shapes, rngs, values
 
 import minigan as mg
+import minigan.functional as F
 from minigan.errors import DtypeError, GraphError, MiniganError, ShapeError, UsageError
 from minigan.tensor import Tensor
 
@@ -263,3 +264,21 @@ def test_devices() -> None:
         mg.tensor([1.0], device="cuda")
     with pytest.raises(UsageError, match="tpu"):
         mg.tensor([1.0], device="tpu")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda a: F.relu(a),
+        lambda a: F.conv2d(a, mg.tensor(a)),
+        lambda a: F.softmax(a, 1),
+        lambda a: F.mse_loss(a, a),
+        lambda a: F.cross_entropy(a, np.zeros(1, int)),
+        lambda a: F.maximum(a, 1.0),
+        lambda a: F.avg_pool2d(a, 2),
+        lambda a: F.exp(2.0),
+    ],
+)
+def test_arrays_where_tensors_belong(call: Any) -> None:
+    with pytest.raises(DtypeError, match=r"takes Tensors, not \((ndarray|float)"):
+        call(np.ones((1, 2, 2, 2)))

@@ -13,7 +13,9 @@ __all__ = ["PRESETS", "Game", "Player", "make", "options"]
 
 # preset name -> (class, what differs from the defaults of its __init__)
 PRESETS: dict[str, tuple[type[Game], dict[str, Any]]] = {
-    "dcgan": (DCGAN, {"width": 32}),  # small enough to learn digits in minutes on two cores
+    # Small enough to learn digits in minutes on two cores. At this width D wins for good within 200
+    # steps on some seeds (seed 1 of the procedural digits) unless it learns half as fast.
+    "dcgan": (DCGAN, {"width": 32, "lr_d": 1e-4}),
     "dcgan64": (DCGAN, {"size": 64, "channels": 3, "width": 128}),  # 1024 maps at 4x4
 }
 

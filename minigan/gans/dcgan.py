@@ -109,7 +109,9 @@ class DCGAN(Game):
     size, channels : of the images.
     nz : length of the noise vector.
     width : feature maps next to the image; the deepest layer has width * 2^(doublings - 1).
-    lr, beta1 : of Adam, the same for both players.
+    lr, lr_d : learning rates of G and of D. The paper has 2e-4 for both. With few maps D can win
+        before G has drawn anything; half the rate for D prevents that.
+    beta1 : of Adam, for both players.
     ema : decay of the moving average of G.
     previews : images in a preview grid.
     """
@@ -123,6 +125,7 @@ class DCGAN(Game):
         nz: int = 100,
         width: int = 64,
         lr: float = 2e-4,
+        lr_d: float = 2e-4,
         beta1: float = 0.5,
         ema: float = 0.999,
         previews: int = 64,
@@ -136,7 +139,7 @@ class DCGAN(Game):
         self.networks = {"G": self.G, "D": self.D}
         self.ema = {"G": optim.EMA(self.G, ema)}
         self.players = [
-            self.player("D", self.D, self.d_losses, lr, beta1),
+            self.player("D", self.D, self.d_losses, lr_d, beta1),
             self.player("G", self.G, self.g_losses, lr, beta1),
         ]
         self.log = {}

@@ -32,7 +32,7 @@ def constant(value: Any, like: Tensor) -> Tensor:
 
 def weak(value: Any, like: Tensor) -> Any:
     """A Python or NumPy scalar as a Python number, which never changes an array's dtype."""
-    if type(value) is float and like._data.dtype.kind == "f":
+    if type(value) is float and like.dtype.kind == "f":
         return value
     if isinstance(value, np.generic | np.ndarray):
         value = value.item()

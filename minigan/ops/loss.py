@@ -12,7 +12,7 @@ import numpy as np
 
 from minigan.autograd import Function
 from minigan.backend import Array
-from minigan.errors import DtypeError, ShapeError, UsageError
+from minigan.errors import DtypeError, ShapeError, UsageError, not_tensors
 from minigan.ops.activation import Sigmoid, relu, softplus
 from minigan.ops.elementwise import clamp
 from minigan.ops.elementwise import exp as _exp
@@ -243,6 +243,8 @@ def _reduce(name: str, loss: Tensor, reduction: str, count: int | None = None) -
 
 def _like(name: str, input: Tensor, target: Tensor | Array | float) -> Tensor:
     """The target as a Tensor of the input's shape; numbers are spread."""
+    if not isinstance(input, Tensor):
+        raise not_tensors(name, [input])
     if isinstance(target, int | float | np.generic):
         return Tensor(np.full(input.shape, target, input.dtype))
     y = target if isinstance(target, Tensor) else Tensor(target)
@@ -267,6 +269,8 @@ def _labels(
     name: str, input: Tensor, target: Tensor | Array, ignore_index: int
 ) -> tuple[Array, Array]:
     """Labels with 0 at ignored positions, and which positions count."""
+    if not isinstance(input, Tensor):
+        raise not_tensors(name, [input])
     labels = np.asarray(target.data if isinstance(target, Tensor) else target)
     if labels.dtype.kind not in "iu":
         raise DtypeError(

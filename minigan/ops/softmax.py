@@ -6,7 +6,7 @@ from typing import Any
 
 from minigan.autograd import Function
 from minigan.backend import Array
-from minigan.errors import ShapeError
+from minigan.errors import ShapeError, not_tensors
 from minigan.ops.elementwise import Exp
 from minigan.tensor import Tensor
 
@@ -88,6 +88,8 @@ def logsumexp(x: Tensor, dim: int = -1, keepdims: bool = False) -> Tensor:
 
 
 def _axis(name: str, x: Tensor, dim: int) -> int:
+    if not isinstance(x, Tensor):
+        raise not_tensors(name, [x])
     if not -x.ndim <= dim < x.ndim:
         raise ShapeError(f"{name}: axis {dim} does not exist in a tensor of {x.ndim} axes")
     if x.shape[dim] == 0:
