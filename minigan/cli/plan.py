@@ -14,7 +14,7 @@ from minigan.gans import Game
 from minigan.training.budget import Budget
 from minigan.training.environment import peak_memory_mb
 from minigan.training.guard import Guard
-from minigan.training.loop import take_turn
+from minigan.training.loop import take_step
 from minigan.training.progress import duration
 
 _STEPS = 4  # the first one compiles kernels and does not count
@@ -60,12 +60,6 @@ def time_steps(game: Game, batches: Batches) -> float:
     guard, times = Guard(game), []
     for step in range(_STEPS):
         started = time.perf_counter()
-        batch = batches.batch(step)
-        guard.new_step(batch)
-        game.start(batch)
-        for player in game.players:
-            for _ in range(player.repeats):
-                take_turn(player, guard)
-        game.finish()
+        take_step(game, batches.batch(step), guard)
         times.append(time.perf_counter() - started)
     return statistics.median(times[1:])

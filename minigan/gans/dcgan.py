@@ -197,4 +197,4 @@ class DCGAN(Game):
 
 def probability(logits: Tensor) -> float:
     """Mean of sigmoid(logits): what D believes, for the log."""
-    return float((0.5 + 0.5 * np.tanh(0.5 * logits.data)).mean())
+    return float(F.sigmoid(logits.detach()).mean().item())

@@ -72,16 +72,22 @@ def train(
         step = session.begin(resume)
         while session.goes_on(step):
             batch = batches.batch(step)
-            guard.new_step(batch)
-            game.start(batch)
-            figures: dict[str, float] = {}
-            for player in game.players:
-                for _ in range(player.repeats):
-                    figures |= take_turn(player, guard)
-            game.finish()
+            figures = take_step(game, batch, guard)
             step += 1
             session.after(step, batch, figures | game.log)
         return session.end(step)
+
+
+def take_step(game: Game, batch: Any, guard: Guard) -> dict[str, float]:
+    """Let every player take its turns on one batch; return what is worth logging."""
+    guard.new_step(batch)
+    game.start(batch)
+    figures: dict[str, float] = {}
+    for player in game.players:
+        for _ in range(player.repeats):
+            figures |= take_turn(player, guard)
+    game.finish()
+    return figures
 
 
 def take_turn(player: Player, guard: Guard) -> dict[str, float]:
