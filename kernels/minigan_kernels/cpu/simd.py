@@ -1,0 +1,309 @@
+"""Sixteen numbers at a time: the vector types of our Numba kernels.
+
+`V16` holds sixteen float32, `D16` sixteen float64. A kernel written with them reads like the scalar
+loop, and its instructions are those we mean: LLVM cuts a V16 into one 512-bit register, two of 256
+bits or four of 128, whatever the processor has, so there is one source for all of them.
+
+Addresses are plain integers in bytes and nothing is checked: a kernel that uses this module gets
+its arrays through `parallel.run`, which keeps them alive, and its tests run it on odd sizes.
+
+Built with `numba.extending.intrinsic`: each function below is one or a few LLVM instructions.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import extending, types
+from numba.extending import models, register_model
+
+# Numba's decorators turn functions into something else than their annotations say.
+intrinsic: Any = extending.intrinsic
+lower_builtin: Any = extending.lower_builtin
+type_callable: Any = extending.type_callable
+
+LANES = 16
+BYTES = 4 * LANES  # of a V16
+
+F32, F64 = ir.FloatType(), ir.DoubleType()
+I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
+VF = ir.VectorType(F32, LANES)
+VD = ir.VectorType(F64, LANES)
+VI = ir.VectorType(I32, LANES)
+VM = ir.VectorType(I1, LANES)
+
+
+class _Vector(types.Type):
+    """A Numba type for one LLVM vector type."""
+
+    def __init__(self, name: str, llvm: ir.Type) -> None:
+        super().__init__(name=name)
+        self.llvm = llvm
+
+
+class _V16(_Vector): ...
+
+
+class _D16(_Vector): ...
+
+
+class _Mask16(_Vector): ...
+
+
+class _I16(_Vector): ...
+
+
+V16 = _V16("V16", VF)
+D16 = _D16("D16", VD)
+MASK16 = _Mask16("Mask16", VM)
+I16 = _I16("I16", VI)
+
+for _kind in (_V16, _D16, _Mask16, _I16):
+
+    @register_model(_kind)
+    class _Model(models.PrimitiveModel):
+        def __init__(self, manager: Any, numba_type: Any) -> None:
+            super().__init__(manager, numba_type, numba_type.llvm)
+
+
+# Arithmetic: a + b, a - b, a * b, a / b, and comparisons that give a mask.
+
+
+def _arithmetic(sign: Any, instruction: str) -> None:
+    @type_callable(sign)
+    def typing(context: Any) -> Any:
+        def typer(a: Any, b: Any) -> Any:
+            return a if a is b and a in (V16, D16) else None
+
+        return typer
+
+    for kind in (V16, D16):
+
+        @lower_builtin(sign, kind, kind)
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return getattr(builder, instruction)(*args)
+
+
+def _comparison(sign: Any, symbol: str) -> None:
+    @type_callable(sign)
+    def typing(context: Any) -> Any:
+        def typer(a: Any, b: Any) -> Any:
+            return MASK16 if a is b and a in (V16, D16) else None
+
+        return typer
+
+    for kind in (V16, D16):
+
+        @lower_builtin(sign, kind, kind)
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.fcmp_ordered(symbol, *args)  # false where either is NaN
+
+
+for _sign, _name in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _arithmetic(_sign, _name)
+for _sign, _symbol in (
+    (operator.gt, ">"),
+    (operator.lt, "<"),
+    (operator.ge, ">="),
+    (operator.le, "<="),
+):
+    _comparison(_sign, _symbol)
+
+
+def splat(builder: Any, scalar: Any, vector: ir.VectorType) -> Any:
+    """LLVM: a vector whose lanes all hold `scalar`."""
+    empty = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(empty, scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, empty, ir.Constant(VI, [0] * LANES))
+
+
+def pointer(builder: Any, address: Any, to: ir.Type) -> Any:
+    """LLVM: an integer address as a pointer."""
+    return builder.inttoptr(address, to.as_pointer())
+
+
+def llvm_function(builder: Any, name: str, vector: ir.Type, arguments: int) -> Any:
+    """LLVM's own operation of that name, such as llvm.fma.v16f32."""
+    signature = ir.FunctionType(vector, [vector] * arguments)
+    return builder.module.declare_intrinsic(name, (), signature)
+
+
+@intrinsic
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a b + c, rounded once where the processor can (every one with AVX2 or AVX-512)."""
+    kind = c if c in (V16, D16) else V16
+    name = "llvm.fmuladd.v16f32" if kind is V16 else "llvm.fmuladd.v16f64"
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.call(llvm_function(builder, name, kind.llvm, 3), list(args))
+
+    return kind(kind, kind, kind), code
+
+
+@intrinsic
+def sqrt(typing: Any, a: Any) -> Any:
+    """Square root of each lane."""
+    name = "llvm.sqrt.v16f32" if a is V16 else "llvm.sqrt.v16f64"
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.call(llvm_function(builder, name, a.llvm, 1), list(args))
+
+    return a(a), code
+
+
+@intrinsic
+def where(typing: Any, mask: Any, a: Any, b: Any) -> Any:
+    """a where the mask holds, else b."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(*args)
+
+    return a(mask, a, b), code
+
+
+# Memory. p is an address in bytes; any alignment is right, a multiple of 64 is fastest.
+
+
+def _load(numba_type: Any, llvm: ir.Type, align: int) -> Any:
+    @intrinsic
+    def load(typing: Any, p: Any) -> Any:
+        def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.load(pointer(builder, args[0], llvm), align=align)
+
+        return numba_type(types.intp), code
+
+    return load
+
+
+def _store(numba_type: Any, llvm: ir.Type, align: int) -> Any:
+    @intrinsic
+    def store(typing: Any, p: Any, value: Any) -> Any:
+        def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            builder.store(args[1], pointer(builder, args[0], llvm), align=align)
+            return context.get_dummy_value()
+
+        return types.void(types.intp, numba_type), code
+
+    return store
+
+
+load = _load(V16, VF, 4)  # sixteen float32 at p
+store = _store(V16, VF, 4)
+load_f64s = _load(D16, VD, 8)  # sixteen float64 at p
+store_f64s = _store(D16, VD, 8)
+load_f32 = _load(types.float32, F32, 4)  # one number at p
+store_f32 = _store(types.float32, F32, 4)
+load_f64 = _load(types.float64, F64, 8)
+store_f64 = _store(types.float64, F64, 8)
+load_i64 = _load(types.int64, I64, 8)
+store_i64 = _store(types.int64, I64, 8)
+
+
+def _mask_of(builder: Any, count: Any) -> Any:
+    """LLVM: lanes 0 .. count-1."""
+    number = splat(builder, builder.trunc(count, I32), VI)
+    return builder.icmp_signed("<", ir.Constant(VI, list(range(LANES))), number)
+
+
+@intrinsic
+def load_part(typing: Any, p: Any, count: Any) -> Any:
+    """The first `count` numbers at p, zeros in the other lanes; reads nothing beyond them."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        signature = ir.FunctionType(VF, [VF.as_pointer(), I32, VM, VF])
+        masked = builder.module.declare_intrinsic("llvm.masked.load.v16f32.p0", (), signature)
+        lanes = _mask_of(builder, args[1])
+        zero = ir.Constant(VF, [0.0] * LANES)
+        return builder.call(
+            masked, [pointer(builder, args[0], VF), ir.Constant(I32, 4), lanes, zero]
+        )
+
+    return V16(types.intp, types.intp), code
+
+
+@intrinsic
+def store_part(typing: Any, p: Any, value: Any, count: Any) -> Any:
+    """Write the first `count` lanes to p and nothing beyond them."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        signature = ir.FunctionType(ir.VoidType(), [VF, VF.as_pointer(), I32, VM])
+        masked = builder.module.declare_intrinsic("llvm.masked.store.v16f32.p0", (), signature)
+        lanes = _mask_of(builder, args[2])
+        builder.call(masked, [args[1], pointer(builder, args[0], VF), ir.Constant(I32, 4), lanes])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, V16, types.intp), code
+
+
+@intrinsic
+def spread(typing: Any, number: Any) -> Any:
+    """A V16 (or, of a float64, a D16) whose lanes all hold `number`."""
+    kind = D16 if number == types.float64 else V16
+    scalar = types.float64 if kind is D16 else types.float32
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return splat(builder, args[0], kind.llvm)
+
+    return kind(scalar), code
+
+
+@intrinsic
+def widen(typing: Any, a: Any) -> Any:
+    """V16 -> D16, exactly."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fpext(args[0], VD)
+
+    return D16(V16), code
+
+
+@intrinsic
+def narrow(typing: Any, a: Any) -> Any:
+    """D16 -> V16, rounded."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fptrunc(args[0], VF)
+
+    return V16(D16), code
+
+
+@intrinsic
+def total(typing: Any, a: Any) -> Any:
+    """Sum of the lanes, by halves: the order is fixed and the same on every processor."""
+    scalar = types.float32 if a is V16 else types.float64
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        v = args[0]
+        for shift in (8, 4, 2, 1):
+            lanes = [(i + shift) % LANES for i in range(LANES)]
+            v = builder.fadd(v, builder.shuffle_vector(v, v, ir.Constant(VI, lanes)))
+        return builder.extract_element(v, ir.Constant(I32, 0))
+
+    return scalar(a), code
+
+
+@intrinsic
+def bits_of(typing: Any, a: Any) -> Any:
+    """V16 -> I16: the same 32 bits of each lane as integers."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], VI)
+
+    return I16(V16), code
+
+
+@intrinsic
+def floats_of(typing: Any, a: Any) -> Any:
+    """I16 -> V16: the same 32 bits of each lane as float32."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], VF)
+
+    return V16(I16), code

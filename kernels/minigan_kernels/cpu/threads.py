@@ -1,0 +1,45 @@
+"""How many threads compute: decided here, once, for our kernels and for BLAS.
+
+Our parallel loop uses all of them; BLAS gets one. Two pools that both spin while they wait take
+the cores from each other (both then run at half speed), so matrix products that deserve several
+threads go through our own kernels.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+VARIABLE = "MINIGAN_THREADS"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
+@cache
+def threads() -> int:
+    """$MINIGAN_THREADS, or the number of cores; read once. Tells Numba and BLAS at its first call.
+
+    Raises
+    ------
+    ValueError
+        if the variable is set to something else than a positive integer.
+    """
+    text = os.environ.get(VARIABLE, "").strip()
+    if text and not (text.isdecimal() and int(text) > 0):
+        raise ValueError(f"{VARIABLE} is {text!r}; set it to a positive number of threads")
+    count = int(text) if text else cores()
+    import numba
+    import threadpoolctl
+
+    config: Any = numba.config
+    count = min(count, int(config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(count)
+    threadpoolctl.threadpool_limits(1, user_api="blas")
+    return count
