@@ -60,7 +60,7 @@ def peak_memory_mb() -> float:
 
 def blas_threads() -> tuple[str, int]:
     """Name and number of threads of the BLAS that NumPy uses."""
-    from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_info
 
     for pool in threadpool_info():
         if pool.get("user_api") == "blas":
