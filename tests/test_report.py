@@ -35,7 +35,7 @@ def make_run(folder: Path, name: str = "toy", steps: int = 300, seed: int = 0) -
     rng = np.random.default_rng(seed)
     run = RunFolder.create(folder / "runs", name)
     run.write_config({"preset": "toy", "options": {"lr": 1e-3 * (1 + seed)}, "command": "minigan"})
-    run.write_environment({"numpy": "2.0", "blas_threads": 2})
+    run.write_environment({"numpy": "2.0", "threads": 2})
     for step in range(10, steps + 1, 10):
         line = {"step": step, "kimg": step * 0.064, "sec": step * 0.1, "img_s": 400.0}
         line |= {"loss_D": 0.5 + 0.1 * rng.standard_normal(), "loss_G": 1.0, "gnorm_D": 1.5}

@@ -29,10 +29,7 @@ def describe(what: str) -> tuple[dict[str, Any], list[str]]:
 
     path = Path(what)
     if what == "env":
-        from minigan.training.environment import environment
-
-        facts = environment()
-        return facts, [f"{name:<14} {value}" for name, value in facts.items()]
+        return describe_machine()
     if what in gans.PRESETS:
         return describe_preset(what)
     if path.is_dir():
@@ -43,6 +40,18 @@ def describe(what: str) -> tuple[dict[str, Any], list[str]]:
         f"'{what}' is no run, preset or checkpoint{did_you_mean(what, [*gans.PRESETS, 'env'])}",
         fix=f"presets are {', '.join(gans.PRESETS)}; or give a path, or env",
     )
+
+
+def describe_machine() -> tuple[dict[str, Any], list[str]]:
+    """Versions and hardware, and the kernels that are compiled."""
+    from minigan.training.environment import compiled_kernels, environment
+
+    facts, kernels = environment(), compiled_kernels()
+    lines = [f"{name:<14} {value}" for name, value in facts.items()]
+    kept = f"{kernels['functions']} functions, {kernels['megabytes']} MB in {kernels['folder']}"
+    if not kernels["writable"]:
+        kept += " (cannot be written: every process compiles anew; set NUMBA_CACHE_DIR)"
+    return facts | {"compiled_kernels": kernels}, [*lines, f"{'compiled':<14} {kept}"]
 
 
 def describe_preset(name: str) -> tuple[dict[str, Any], list[str]]:

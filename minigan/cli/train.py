@@ -223,17 +223,17 @@ def print_banner(
 
     import minigan
     from minigan.training.budget import Budget
-    from minigan.training.environment import blas_threads
+    from minigan.training.environment import instructions_and_threads
 
-    blas, threads = blas_threads()
+    kernels = instructions_and_threads()
     shape = "x".join(map(str, dataset.image_shape[1:] + dataset.image_shape[:1]))
     sizes = " · ".join(
         f"{name} {net.num_parameters() / 1e6:.2f} M parameters"
         for name, net in game.networks.items()
     )
     lines = (
-        f"minigan {minigan.__version__} · numpy {np.__version__} ({blas}, {threads} threads) · "
-        f"device {device}",
+        f"minigan {minigan.__version__} · numpy {np.__version__} · device {device} "
+        f"({kernels['simd']}, {kernels['threads']} threads)",
         f"data   {dataset.name:<10} {len(dataset):,} images, {shape}  ({dataset.source})",
         f"model  {config['preset']:<10} {sizes}",
         f"run    {run.path}   seed {config['seed']}   batch {config['batch']}   "

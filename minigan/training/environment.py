@@ -1,4 +1,4 @@
-"""On what a run was made: versions, BLAS and its threads, processor, source, command line."""
+"""On what a run was made: versions, processor, instructions, threads, source, command line."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import minigan
+from minigan.errors import UsageError
 
 _PACKAGES = ("numpy", "numba", "safetensors", "pillow", "click", "rich")
-_DECIDES_BITS = ("minigan", "numpy", "numba", "blas", "blas_threads", "processor")
+# What decides the last bit. The number of threads does not.
+_DECIDES_BITS = ("minigan", "numpy", "numba", "blas", "processor", "simd")
 
 
 def environment() -> dict[str, Any]:
     """Return the facts as a JSON object."""
     found: dict[str, Any] = {"minigan": minigan.__version__, "python": platform.python_version()}
     found |= {name: _version(name) for name in _PACKAGES}
-    found |= _blas()
     found |= {
+        "blas": blas(),
+        **instructions_and_threads(),
         "system": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -58,19 +61,39 @@ def peak_memory_mb() -> float:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
-def blas_threads() -> tuple[str, int]:
-    """Name and number of threads of the BLAS that NumPy uses."""
+def blas() -> str:
+    """Name and version of the BLAS that NumPy uses."""
     from threadpoolctl import threadpool_info
 
     for pool in threadpool_info():
         if pool.get("user_api") == "blas":
-            return f"{pool['internal_api']} {pool.get('version')}", int(pool["num_threads"])
-    return "unknown", 1
+            return f"{pool['internal_api']} {pool.get('version')}"
+    return "unknown"
 
 
-def _blas() -> dict[str, Any]:
-    name, threads = blas_threads()
-    return {"blas": name, "blas_threads": threads}
+def instructions_and_threads() -> dict[str, Any]:
+    """What the kernels compute with; raises UsageError if the variables that set it are wrong."""
+    from minigan_kernels.cpu.machine import simd
+    from minigan_kernels.cpu.threads import threads
+
+    try:
+        return {"simd": simd(), "threads": threads()}
+    except ValueError as error:
+        name = str(error).partition(" ")[0]
+        raise UsageError(str(error), fix=f"change or unset {name}") from None
+
+
+def compiled_kernels() -> dict[str, Any]:
+    """Where compiled kernels are kept, whether that can be written, and what is there."""
+    from minigan_kernels.cpu import compiled
+
+    count, size = compiled.stored()
+    return {
+        "folder": str(compiled.root()),
+        "writable": compiled.folder("parallel") is not None,
+        "functions": count,
+        "megabytes": round(size / 1e6, 1),
+    }
 
 
 def _version(package: str) -> str | None:

@@ -5,6 +5,7 @@ nothing and does not even import Numba.
 """
 
 from minigan_kernels.cpu.memory import keep_freed_memory
+from minigan_kernels.cpu.threads import give_blas_one_thread
 from minigan_kernels.lazy import kernels_of
 
 FAMILIES = {
@@ -43,3 +44,4 @@ FAMILIES = {
 __getattr__ = kernels_of(__name__, FAMILIES)
 
 keep_freed_memory()
+give_blas_one_thread()

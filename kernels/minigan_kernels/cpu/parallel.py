@@ -29,7 +29,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from minigan_kernels.cpu.compiled import cached
+from minigan_kernels.cpu.compiled import compile_with
 from minigan_kernels.cpu.simd import F64, I64, intrinsic, pointer
 from minigan_kernels.cpu.threads import threads
 
@@ -47,10 +47,7 @@ class Kernel:
     @property
     def address(self) -> int:
         if self._compiled is None:
-            with cached():
-                self._compiled = numba.cfunc(_SIGNATURE, cache=True, error_model="numpy")(
-                    self.function
-                )
+            self._compiled = compile_with(numba.cfunc, self.function, _SIGNATURE)
         address: int = self._compiled.address
         return address
 
@@ -118,17 +115,17 @@ def _together(function: int, args: int, tasks: int, counter: int, workers: int) 
 
 @functools.cache
 def _loop(parallel: bool) -> Any:
-    """Compile the loop over tasks. (Numba's cache tells functions apart, not their options.)"""
-    njit: Any = numba.njit
-    with cached():
-        compiled = njit(
-            types.void(*(types.intp,) * 5),
-            parallel=parallel,
-            nogil=True,
-            cache=True,
-            error_model="numpy",
-        )
-        return compiled(_together if parallel else _alone)
+    """Compile the loop over tasks. (Numba's cache tells functions apart, not their options.)
+
+    Numba starts its threads with the first parallel loop of the process: as many as we use, not one
+    for every core of the machine.
+    """
+    if parallel:
+        config: Any = numba.config
+        config.NUMBA_NUM_THREADS = threads()
+    function = _together if parallel else _alone
+    signature = types.void(*(types.intp,) * 5)
+    return compile_with(numba.njit, function, signature, nogil=True, parallel=parallel)
 
 
 def run(kernel: Kernel, tasks: int, *args: Any) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Any
 
 VARIABLE = "MINIGAN_THREADS"
 
@@ -24,7 +23,7 @@ def cores() -> int:
 
 @cache
 def threads() -> int:
-    """$MINIGAN_THREADS, or the number of cores; read once. Tells Numba and BLAS at its first call.
+    """$MINIGAN_THREADS, or the number of cores; read once.
 
     Raises
     ------
@@ -34,12 +33,11 @@ def threads() -> int:
     text = os.environ.get(VARIABLE, "").strip()
     if text and not (text.isdecimal() and int(text) > 0):
         raise ValueError(f"{VARIABLE} is {text!r}; set it to a positive number of threads")
-    count = int(text) if text else cores()
-    import numba
+    return int(text) if text else cores()
+
+
+def give_blas_one_thread() -> None:
+    """Called when the kernels are imported; holds for the whole process."""
     import threadpoolctl
 
-    config: Any = numba.config
-    count = min(count, int(config.NUMBA_NUM_THREADS))
-    numba.set_num_threads(count)
     threadpoolctl.threadpool_limits(1, user_api="blas")
-    return count
