@@ -1,1 +1,1 @@
-"""Measurements against PyTorch, side by side in one process: `python -m benchmarks.NAME`."""
+"""Measurements against PyTorch, side by side in one process: `python -m benchmarks --help`."""

@@ -28,6 +28,7 @@ _by_sequence = attrgetter("seq")
 _ndarray = np.ndarray
 _new = object.__new__
 _BOTH = (0, 1)
+LARGE = 1 << 16  # numbers from which kernels add arrays faster than NumPy
 
 
 class Function:
@@ -355,6 +356,13 @@ def _add_to_leaf(leaf: Leaf, g: Array, owned: bool) -> None:
         leaf.grad = np.asarray(g) if owned else np.array(g)
 
 
+def _sum(a: Any, b: Any) -> Any:
+    """a + b, of arrays or Tensors."""
+    if type(a) is not _ndarray or a.size < LARGE:
+        return a + b
+    return backend_of(a).kernels.add(a, b)
+
+
 def traverse(
     roots: list[tuple[Any, Any]],
     targets: dict[Any, Any] | None,
@@ -412,11 +420,13 @@ def traverse(
                 if present is None:
                     grads[parent] = part
                 elif create_graph or parent not in owned:
-                    grads[parent] = present + part
+                    grads[parent] = _sum(present, part)
                     owned.add(parent)
-                else:
+                elif present.size < LARGE:
                     present += part
                     grads[parent] = present
+                else:
+                    backend_of(present).kernels.add_to(present, part)
             if retain_graph:
                 if targets is not None:
                     node.needs = needs  # the next pass may want other inputs

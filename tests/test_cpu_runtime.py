@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from minigan_kernels.cpu import compiled, machine, parallel, scratch
 from minigan_kernels.cpu.microkernel import PANEL, TALLEST, VECTORS, tile
 from minigan_kernels.cpu.parallel import arg, kernel, real, run

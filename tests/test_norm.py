@@ -238,20 +238,27 @@ def layouts(x: Array) -> Iterator[Array]:
     yield frozen
 
 
+@pytest.mark.parametrize(("slope", "base"), [(1.0, 0.0), (0.2, 1.0), (0.0, 0.0)])
 @pytest.mark.parametrize(("shape", "axes", "scale_shape"), list(kernel_cases()))
 def test_cpu_kernels_equal_their_definition(
-    shape: tuple[int, ...], axes: tuple[int, ...], scale_shape: tuple[int, ...] | None
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    scale_shape: tuple[int, ...] | None,
+    slope: float,
+    base: float,
 ) -> None:
     rng = np.random.default_rng(1)
     x, g = rng.normal(3, 2, shape), rng.normal(size=shape)
     scale = None if scale_shape is None else rng.normal(size=scale_shape)
     shift = None if scale_shape is None else rng.normal(size=scale_shape)
-    forward = reference.norm(x, scale, shift, axes, 1e-3)
+    forward = reference.norm(x, scale, shift, axes, 1e-3, slope, base)
     needs = (True, True, True)
-    backward = reference.norm_backward(g, x, scale, *forward[1:], axes, needs)
+    backward = reference.norm_backward(g, x, scale, shift, *forward[1:], axes, slope, base, needs)
     for strided, upstream in itertools.product(layouts(x), (g, channels_last(g))):
-        found = cpu.norm(strided, scale, shift, axes, 1e-3)
-        found += cpu.norm_backward(upstream, strided, scale, *found[1:], axes, needs)
+        found = cpu.norm(strided, scale, shift, axes, 1e-3, slope, base)
+        statistics = found[1:]
+        options = axes, slope, base, needs
+        found += cpu.norm_backward(upstream, strided, scale, shift, *statistics, *options)
         for a, b in zip(found, (*forward, *backward), strict=True):
             if b is None:
                 assert a is None

@@ -1,6 +1,12 @@
-"""Normalisation layers. eps and momentum go by keyword only: `BatchNorm2d(64, 0.8)` raises."""
+"""Normalisation layers. eps and momentum go by keyword only: `BatchNorm2d(64, 0.8)` raises.
+
+Calling a layer with activation="relu" or "leaky_relu" (and negative_slope) does both in one
+operation; `Sequential` does so by itself for a norm that is followed by `ReLU` or `LeakyReLU`.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +87,7 @@ class _BatchNorm(_Running):
     ) -> None:
         self._build(num_features, eps, momentum, affine, track_running_stats)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, **activation: Any) -> Tensor:
         self._check(x)
         share = self.count() if self.training else 0.0
         return batch_norm(
@@ -93,6 +99,7 @@ class _BatchNorm(_Running):
             self.training or self.running_mean is None,
             momentum=share,
             eps=self.eps,
+            **activation,
         )
 
 
@@ -134,7 +141,7 @@ class _InstanceNorm(_Running):
     ) -> None:
         self._build(num_features, eps, momentum, affine, track_running_stats)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, **activation: Any) -> Tensor:
         self._check(x)
         own = self.training or self.running_mean is None
         return instance_norm(
@@ -146,6 +153,7 @@ class _InstanceNorm(_Running):
             own,
             momentum=self.count() if self.training else 0.0,
             eps=self.eps,
+            **activation,
         )
 
 
@@ -189,8 +197,9 @@ class LayerNorm(Module):
         self.weight = Parameter(np.ones(shape, np.float32)) if affine else None
         self.bias = Parameter(np.zeros(shape, np.float32)) if affine and bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return layer_norm(x, self.normalized_shape, self.weight, self.bias, eps=self.eps)
+    def forward(self, x: Tensor, **activation: Any) -> Tensor:
+        affine = self.weight, self.bias
+        return layer_norm(x, self.normalized_shape, *affine, eps=self.eps, **activation)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps:g}"
@@ -218,8 +227,9 @@ class GroupNorm(Module):
         self.weight = Parameter(np.ones(num_channels, np.float32)) if affine else None
         self.bias = Parameter(np.zeros(num_channels, np.float32)) if affine else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return group_norm(x, self.num_groups, self.weight, self.bias, eps=self.eps)
+    def forward(self, x: Tensor, **activation: Any) -> Tensor:
+        affine = self.weight, self.bias
+        return group_norm(x, self.num_groups, *affine, eps=self.eps, **activation)
 
     def extra_repr(self) -> str:
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps:g}"

@@ -14,7 +14,7 @@ import numpy as np
 from minigan.autograd import Function
 from minigan.backend import Array
 from minigan.errors import ShapeError, UsageError, did_you_mean
-from minigan.ops.elementwise import Exp, clamp, expm1
+from minigan.ops.elementwise import Exp, clamp
 from minigan.ops.shape import sum_to
 from minigan.tensor import Tensor
 
@@ -99,7 +99,9 @@ class Sigmoid(Function):
         return self.kernels.sigmoid(x)
 
     def backward(self, g: Any, out: Any) -> Any:
-        return g * (out * (1.0 - out))
+        if isinstance(g, Tensor):
+            return g * (out * (1.0 - out))
+        return self.kernels.sigmoid_backward(g, out)
 
 
 class Softplus(Function):
@@ -111,7 +113,55 @@ class Softplus(Function):
         return self.kernels.softplus(x)
 
     def backward(self, g: Any, x: Any) -> Any:
-        return g * Sigmoid.on(x)
+        if isinstance(g, Tensor):
+            return g * Sigmoid.on(x)
+        return self.kernels.softplus_backward(g, x)
+
+
+class Silu(Function):
+    """y = x s,   s = sigmoid(x).   dx = g s (1 + x (1 - s))."""
+
+    saves = ("x",)
+
+    def forward(self, x: Array) -> Array:
+        return self.kernels.silu(x)
+
+    def backward(self, g: Any, x: Any) -> Any:
+        if not isinstance(g, Tensor):
+            return self.kernels.silu_backward(g, x)
+        s = Sigmoid.on(x)
+        return g * (s * (x * (1.0 - s) + 1.0))
+
+
+class Elu(Function):
+    """y = x where x > 0, else alpha (e^x - 1).   dx = g where x > 0, else g alpha e^x."""
+
+    saves = ("x",)
+    alpha: float
+
+    def forward(self, x: Array) -> Array:
+        return self.kernels.elu(x, self.alpha)
+
+    def backward(self, g: Any, x: Any) -> Any:
+        if not isinstance(g, Tensor):
+            return self.kernels.elu_backward(g, x, self.alpha)
+        above = (x.data > 0).astype(x.dtype)
+        return g * above + g * (1 - above) * Exp.on(clamp(x, high=0.0)) * self.alpha
+
+
+class Gelu(Function):
+    """y = x P(Z < x) for a standard normal Z.   dx = g (P(Z < x) + x e^(-x^2/2) / sqrt(2 pi))."""
+
+    saves = ("x",)
+
+    def forward(self, x: Array) -> Array:
+        return self.kernels.gelu(x)
+
+    def backward(self, g: Any, x: Any) -> Any:
+        if not isinstance(g, Tensor):
+            return self.kernels.gelu_backward(g, x)
+        density = Exp.on(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+        return g * (NormalCdf.on(x) + x * density)
 
 
 class NormalCdf(Function):
@@ -133,7 +183,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 def silu(x: Tensor) -> Tensor:
     """x sigmoid(x), also called swish."""
-    return x * Sigmoid.apply(x)
+    return Silu.apply(x)
 
 
 def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
@@ -150,7 +200,7 @@ def log_sigmoid(x: Tensor) -> Tensor:
 
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (e^x - 1)."""
-    return relu(x) + expm1(clamp(x, high=0.0)) * alpha
+    return Elu.apply(x, alpha=float(alpha))
 
 
 def selu(x: Tensor) -> Tensor:
@@ -164,11 +214,11 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     Parameters
     ----------
     x : any shape.
-    approximate : "none" evaluates erfc, exact to rounding; "tanh" is the formula
-        x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, off by up to 5e-4 but faster.
+    approximate : "none" is exact to rounding; "tanh" is the formula
+        x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, off by up to 5e-4.
     """
     if approximate == "none":
-        return x * NormalCdf.apply(x)
+        return Gelu.apply(x)
     if approximate != "tanh":
         raise UsageError(f"gelu: approximate is 'none' or 'tanh', not '{approximate}'")
     inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)

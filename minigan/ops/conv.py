@@ -56,6 +56,17 @@ class _Convolution(Function):
         """conv_weight_grad(x, g), where g belongs to the output of conv."""
         return ConvWeightGrad.on(x, g, kernel_size=kernel_size, **self.options())
 
+    def add_bias(self, y: Array, bias: Array | None) -> Array:
+        if bias is not None:
+            self.kernels.add_bias(y, bias)  # y was made by the kernel just now
+        return y
+
+    def bias_grad(self, g: Any) -> Any:
+        """g summed over all but channels. Arrays or Tensors."""
+        if isinstance(g, Tensor):
+            return g.sum(axis=(0, *range(2, g.ndim)))
+        return self.kernels.channel_sum(g)
+
     def _per_axis(self) -> tuple[tuple[int, ...], ...]:
         return self.stride, self.padding, self.dilation
 
@@ -70,13 +81,13 @@ class Conv(_Convolution):
 
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
         y = self.kernels.conv(x, weight, *self._per_axis(), self.groups)
-        return _add_bias(y, bias)
+        return self.add_bias(y, bias)
 
     def backward(self, g: Any, x: Any, weight: Any) -> Any:
         return (
             self.to_input(g, weight, x.shape[2:]) if self.needs[0] else None,
             self.to_weight(x, g, weight.shape[2:]) if self.needs[1] else None,
-            _bias_grad(g) if self.needs[2] else None,
+            self.bias_grad(g) if self.needs[2] else None,
         )
 
 
@@ -94,13 +105,13 @@ class ConvTranspose(_Convolution):
         y = self.kernels.conv_transpose(
             x, weight, stride, padding, self.output_padding, dilation, self.groups
         )
-        return _add_bias(y, bias)
+        return self.add_bias(y, bias)
 
     def backward(self, g: Any, x: Any, weight: Any) -> Any:
         return (
             self.to_output(g, weight, x.shape[2:]) if self.needs[0] else None,
             self.to_weight(g, x, weight.shape[2:]) if self.needs[1] else None,
-            _bias_grad(g) if self.needs[2] else None,
+            self.bias_grad(g) if self.needs[2] else None,
         )
 
 
@@ -126,17 +137,6 @@ class ConvWeightGrad(_Convolution):
 def transposed_length(n: int, k: int, s: int, p: int, d: int) -> int:
     """Length of a transposed convolution's output without output_padding."""
     return (n - 1) * s - 2 * p + d * (k - 1) + 1
-
-
-def _add_bias(y: Array, bias: Array | None) -> Array:
-    if bias is not None:
-        y += bias.reshape(-1, *(1,) * (y.ndim - 2))  # y was made by the kernel just now
-    return y
-
-
-def _bias_grad(g: Any) -> Any:
-    """Summed within each sample first: shorter sums round less. Arrays or Tensors."""
-    return g.sum(axis=tuple(range(2, g.ndim))).sum(axis=0)
 
 
 def conv1d(

@@ -9,7 +9,7 @@ import numpy as np
 from minigan.autograd import Function
 from minigan.backend import Array
 from minigan.errors import UsageError
-from minigan.ops.arithmetic import Binary, Neg, constant, weak
+from minigan.ops.arithmetic import LARGE, Binary, Mul, Neg, Scale, constant, weak
 from minigan.ops.shape import BroadcastTo
 from minigan.tensor import Tensor
 
@@ -22,7 +22,7 @@ class Exp(Function):
     saves = ("out",)
 
     def forward(self, x: Array) -> Array:
-        return np.exp(x)
+        return self.kernels.exp(x)
 
     def backward(self, g: Any, out: Any) -> Any:
         return g * out
@@ -94,10 +94,10 @@ class Square(Function):
     saves = ("x",)
 
     def forward(self, x: Array) -> Array:
-        return x * x
+        return x * x if x.size < LARGE else self.kernels.multiply(x, x)
 
     def backward(self, g: Any, x: Any) -> Any:
-        return g * (x * 2.0)
+        return Mul.on(g, Scale.on(x, c=2.0))
 
 
 class Abs(Function):
@@ -117,7 +117,7 @@ class Tanh(Function):
     saves = ("out",)
 
     def forward(self, x: Array) -> Array:
-        return np.tanh(x)
+        return self.kernels.tanh(x)
 
     def backward(self, g: Any, out: Any) -> Any:
         return TanhGrad.on(g, out)
@@ -129,7 +129,7 @@ class TanhGrad(Function):
     saves = ("g", "y")
 
     def forward(self, g: Array, y: Array) -> Array:
-        return g - g * y * y
+        return self.kernels.tanh_backward(g, y)
 
     def backward(self, h: Any, g: Any, y: Any) -> Any:
         dy = g * h * y * -2.0 if self.needs[1] else None

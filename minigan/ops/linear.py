@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from minigan.autograd import Function
 from minigan.backend import Array
 from minigan.errors import ShapeError
@@ -24,12 +22,13 @@ class MatMul(Function):
     saves = ("a", "b")
 
     def forward(self, a: Array, b: Array) -> Array:
-        return np.matmul(a, b)
+        return self.kernels.matmul(a, b)
 
     def backward(self, g: Any, a: Any, b: Any) -> Any:
+        product = matmul if isinstance(g, Tensor) else self.kernels.matmul
         return (
-            sum_to(g @ _swap(b), a.shape) if self.needs[0] else None,
-            sum_to(_swap(a) @ g, b.shape) if self.needs[1] else None,
+            sum_to(product(g, _swap(b)), a.shape) if self.needs[0] else None,
+            sum_to(product(_swap(a), g), b.shape) if self.needs[1] else None,
         )
 
 
@@ -39,15 +38,16 @@ class Linear(Function):
     saves = ("x", "weight")
 
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
-        y = x @ weight.T
+        y = self.kernels.matmul(x, weight.T)
         if bias is not None:
             y += bias
         return y
 
     def backward(self, g: Any, x: Any, weight: Any) -> Any:
+        product = matmul if isinstance(g, Tensor) else self.kernels.matmul
         return (
-            g @ weight if self.needs[0] else None,
-            g.transpose((1, 0)) @ x if self.needs[1] else None,
+            product(g, weight) if self.needs[0] else None,
+            product(g.transpose((1, 0)), x) if self.needs[1] else None,
             g.sum(axis=0) if self.needs[2] else None,
         )
 

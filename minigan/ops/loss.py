@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minigan.autograd import Function
+from minigan.autograd import Function, Fused
 from minigan.backend import Array
 from minigan.errors import DtypeError, ShapeError, UsageError, not_tensors
 from minigan.ops.activation import Sigmoid, relu, softplus
@@ -18,6 +18,60 @@ from minigan.ops.elementwise import clamp
 from minigan.ops.elementwise import exp as _exp
 from minigan.ops.softmax import Softmax
 from minigan.tensor import Tensor
+
+# Sums in one pass -------------------------------------------------------------------------------
+
+LARGE = 1 << 13  # elements from which a loss and its mean are one operation
+_SINGLE = np.dtype(np.float32)
+
+
+class LossSum(Fused):
+    """factor times the sum of the losses of all elements, which are never stored.
+
+    dx = factor g l'(x, y),   dy = -dx, for "bce" -factor g x. What the losses are: `reference`.
+    """
+
+    saves = ("x", "target")
+    kind: str
+    sign: float
+    factor: float
+
+    def forward(self, x: Array, target: Array | None) -> Array:
+        total = self.kernels.loss_sum(x, target, self.kind, self.sign)
+        return np.asarray(total * self.factor, x.dtype)
+
+    def backward_kernel(self, g: Array, x: Array, target: Array | None) -> Any:
+        factor = float(g) * self.factor
+        dx = dy = None
+        if self.needs[0] or self.kind != "bce":
+            dx = self.kernels.loss_gradient(x, target, self.kind, self.sign, factor)
+        if self.needs[1]:
+            dy = x * -factor if self.kind == "bce" else -dx
+        return dx if self.needs[0] else None, dy
+
+    def reference(self, x: Tensor, target: Tensor | None) -> Tensor:
+        return _each(self.kind, x, target, self.sign).sum() * self.factor
+
+
+def _each(kind: str, x: Tensor, target: Tensor | None, sign: float = 1.0) -> Tensor:
+    """The losses of that kind, one per element."""
+    if target is None:
+        signed = x if sign == 1 else -x
+        return relu(1.0 - signed) if kind == "hinge" else softplus(-signed)
+    if kind == "bce":
+        return BinaryCrossEntropyWithLogits.apply(x, target)
+    d = x - target
+    return d.square() if kind == "mse" else d.abs()
+
+
+def _loss(
+    name: str, kind: str, x: Tensor, target: Tensor | None, sign: float, reduction: str
+) -> Tensor:
+    if reduction not in ("mean", "sum") or x.size < LARGE or x.dtype != _SINGLE:
+        return _reduce(name, _each(kind, x, target, sign), reduction)
+    factor = 1 / x.size if reduction == "mean" else 1.0
+    return LossSum.apply(x, target, kind=kind, sign=sign, factor=factor)
+
 
 # Two classes -----------------------------------------------------------------------------------
 
@@ -55,7 +109,7 @@ def binary_cross_entropy_with_logits(
     """
     name = "binary_cross_entropy_with_logits"
     y = _like(name, input, target)
-    return _reduce(name, BinaryCrossEntropyWithLogits.apply(input, y), reduction)
+    return _loss(name, "bce", input, y, 1.0, reduction)
 
 
 def hinge_loss(logits: Tensor, real: bool, *, reduction: str = "mean") -> Tensor:
@@ -63,7 +117,7 @@ def hinge_loss(logits: Tensor, real: bool, *, reduction: str = "mean") -> Tensor
 
     The generator's term is -t, without a hinge.
     """
-    return _reduce("hinge_loss", relu(1.0 - logits if real else logits + 1.0), reduction)
+    return _loss("hinge_loss", "hinge", logits, None, 1.0 if real else -1.0, reduction)
 
 
 def softplus_loss(logits: Tensor, real: bool, *, reduction: str = "mean") -> Tensor:
@@ -72,7 +126,7 @@ def softplus_loss(logits: Tensor, real: bool, *, reduction: str = "mean") -> Ten
     D minimises both. G minimises softplus_loss(fake, True), the non-saturating loss, or
     -softplus_loss(fake, False), the original minimax one, which vanishes when D is sure.
     """
-    return _reduce("softplus_loss", softplus(-logits if real else logits), reduction)
+    return _loss("softplus_loss", "softplus", logits, None, 1.0 if real else -1.0, reduction)
 
 
 # Many classes ----------------------------------------------------------------------------------
@@ -176,12 +230,13 @@ def nll_loss(
 
 def mse_loss(input: Tensor, target: Tensor | Array | float, *, reduction: str = "mean") -> Tensor:
     """(input - target)^2."""
-    return _reduce("mse_loss", (input - _like("mse_loss", input, target)).square(), reduction)
+    y = _like("mse_loss", input, target)
+    return _loss("mse_loss", "mse", input, y, 1.0, reduction)
 
 
 def l1_loss(input: Tensor, target: Tensor | Array | float, *, reduction: str = "mean") -> Tensor:
     """|input - target|, with derivative 0 at 0."""
-    return _reduce("l1_loss", (input - _like("l1_loss", input, target)).abs(), reduction)
+    return _loss("l1_loss", "l1", input, _like("l1_loss", input, target), 1.0, reduction)
 
 
 def smooth_l1_loss(

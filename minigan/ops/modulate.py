@@ -1,7 +1,8 @@
 """Norms whose scale and shift come from a condition: a class, a label map, a style.
 
 They are `Norm` again. What differs from batch and instance norm is the shape of scale and shift:
-(N,C) numbers say something different to every sample, maps (N,C,H,W) to every pixel.
+(N,C) numbers say something different to every sample, maps (N,C,H,W) to every pixel. Where the
+factor is 1 + gamma the kernel adds the 1, so no map is made for that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from minigan.ops.norm import (
     check_map,
     normalise,
     running_pair,
+    slope_of,
     with_running,
 )
 from minigan.tensor import Tensor
@@ -25,11 +27,11 @@ class ConditionalBatchNorm(BatchNorm):
 
 
 class Spade(Norm):
-    """`Norm` with scale = 1 + gamma and shift = beta, maps of x's shape."""
+    """`Norm` with maps of x's shape, scale = gamma (base 1) and shift = beta."""
 
 
 class Adain(InstanceNorm):
-    """`InstanceNorm` with scale and shift (N,C,1,...)."""
+    """`InstanceNorm` with scale (base 1) and shift (N,C,1,...)."""
 
 
 def conditional_batch_norm(
@@ -42,6 +44,8 @@ def conditional_batch_norm(
     *,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    activation: str | None = None,
+    negative_slope: float = 0.01,
 ) -> Tensor:
     """batch_norm(x) gamma + beta with gamma and beta per sample (Dumoulin et al., 2017).
 
@@ -50,18 +54,19 @@ def conditional_batch_norm(
     x : (N,C,*spatial).
     running_mean, running_var, training, momentum, eps : see `batch_norm`.
     gamma, beta : (N,C), usually rows of two embeddings that the class of each sample selects.
+    activation, negative_slope : see `batch_norm`.
     """
     name = "conditional_batch_norm"
     check_map(name, x)
+    slope = slope_of(name, activation, negative_slope)
     running = running_pair(name, x, running_mean, running_var)
     scale, shift = _per_sample(name, x, gamma), _per_sample(name, x, beta)
     if not training:
-        return with_running(name, x, running, scale, shift, eps)
+        return with_running(name, x, running, scale, shift, eps, slope)
     axes = (0, *range(2, x.ndim))
     check_count(name, x, axes)
-    return normalise(
-        ConditionalBatchNorm, x, scale, shift, axes, eps, running=running, momentum=momentum
-    )
+    options = {"running": running, "momentum": momentum, "slope": slope}
+    return normalise(ConditionalBatchNorm, x, scale, shift, axes, eps, **options)
 
 
 def spade(
@@ -75,6 +80,8 @@ def spade(
     *,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    activation: str | None = None,
+    negative_slope: float = 0.01,
 ) -> Tensor:
     """norm(x) (1 + gamma) + beta with maps gamma and beta (Park et al., SPADE, 2019).
 
@@ -84,8 +91,10 @@ def spade(
     gamma, beta : shaped like x, computed by convolutions from the label map.
     running_mean, running_var, training, momentum, eps : see `batch_norm`; only for norm="batch".
     norm : "batch", "instance", or "layer" (over C,H,W).
+    activation, negative_slope : see `batch_norm`.
     """
     check_map("spade", x)
+    slope = slope_of("spade", activation, negative_slope)
     for label, t in (("gamma", gamma), ("beta", beta)):
         if t.shape != x.shape:
             raise ShapeError(
@@ -97,13 +106,22 @@ def spade(
         raise UsageError(f"spade: unknown norm '{norm}'", fix=f"use one of {', '.join(first)}")
     running = running_pair("spade", x, running_mean, running_var) if norm == "batch" else None
     if norm == "batch" and not training:
-        return with_running("spade", x, running, gamma + 1.0, beta, eps)
+        return with_running("spade", x, running, gamma + 1.0, beta, eps, slope)
     axes = (*first[norm], *range(2, x.ndim))
     check_count("spade", x, axes)
-    return normalise(Spade, x, gamma + 1.0, beta, axes, eps, running=running, momentum=momentum)
+    options = {"running": running, "momentum": momentum, "slope": slope, "base": 1.0}
+    return normalise(Spade, x, gamma, beta, axes, eps, **options)
 
 
-def adain(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-5) -> Tensor:
+def adain(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    *,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    negative_slope: float = 0.01,
+) -> Tensor:
     """instance_norm(x) (1 + scale) + shift, per sample (Huang and Belongie, 2017).
 
     Parameters
@@ -111,12 +129,14 @@ def adain(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-5) -> Tens
     x : (N,C,*spatial) with more than one spatial position.
     scale, shift : (N,C), made from a style. StyleGAN's form: 0 leaves the size as it is.
     eps : added to the variance (StyleGAN: 1e-8).
+    activation, negative_slope : see `batch_norm`.
     """
     check_map("adain", x)
+    slope = slope_of("adain", activation, negative_slope)
     axes = tuple(range(2, x.ndim))
     check_count("adain", x, axes)
-    factor = _per_sample("adain", x, scale) + 1.0
-    return normalise(Adain, x, factor, _per_sample("adain", x, shift), axes, eps)
+    by, plus = _per_sample("adain", x, scale), _per_sample("adain", x, shift)
+    return normalise(Adain, x, by, plus, axes, eps, slope=slope, base=1.0)
 
 
 def _per_sample(name: str, x: Tensor, t: Tensor) -> Tensor:

@@ -5,6 +5,9 @@
 `var` is the biased variance (divided by n). Which axes are averaged, and along which axes scale
 and shift vary, is the whole difference; `ops.modulate` makes scale and shift depend on a condition
 (conditional batch norm, SPADE, AdaIN).
+
+ReLU or leaky ReLU may follow in the same operation, `activation="relu"`: that saves a pass over
+the map forward, one backward, and the memory of what lies between.
 """
 
 from __future__ import annotations
@@ -17,44 +20,55 @@ import numpy as np
 from minigan.autograd import Fused, is_recomputing
 from minigan.backend import Array
 from minigan.errors import DtypeError, ShapeError, UsageError
+from minigan.ops.activation import leaky_relu
 from minigan.tensor import Tensor
 
 
 class Norm(Fused):
-    """y = x^ scale + shift,   x^ = (x - E[x]) rstd,   rstd = 1 / sqrt(E[(x - E[x])^2] + eps).
+    """y = z where z > 0, else slope z.   z = x^ (base + scale) + shift,   x^ = (x - E[x]) rstd.
 
-    E is the mean over `axes`. With h = g scale:
-    dx = rstd (h - E[h] - x^ E[h x^]),   dscale = sum g x^,   dshift = sum g.
+    rstd = 1 / sqrt(E[(x - E[x])^2] + eps), and E is the mean over `axes`. Slope 1 is no activation,
+    slope 0 is relu. With e = g where z > 0, else slope g, and h = e (base + scale):
+    dx = rstd (h - E[h] - x^ E[h x^]),   dscale = sum e x^,   dshift = sum e.
+    The kernel computes z once more from x, so that neither z nor y is kept.
     """
 
-    saves = ("x", "scale")
+    saves = ("x", "scale", "shift")
     axes: tuple[int, ...]
     eps: float
+    slope: float = 1.0
+    base: float = 0.0
     running: tuple[Tensor, Tensor] | None = None  # mean and variance (C,) to update
     momentum: float = 0.1
 
     def forward(self, x: Array, scale: Array | None, shift: Array | None) -> Array:
-        y, self.mean, self.rstd = self.kernels.norm(x, scale, shift, self.axes, self.eps)
+        y, self.mean, self.rstd = self.kernels.norm(
+            x, scale, shift, self.axes, self.eps, self.slope, self.base
+        )
         if self.running is not None and not is_recomputing():
             self._track(prod(x.shape[i] for i in self.axes))
         return y
 
-    def backward_kernel(self, g: Array, x: Array, scale: Array | None) -> Any:
-        return self.kernels.norm_backward(g, x, scale, self.mean, self.rstd, self.axes, self.needs)
+    def backward_kernel(self, g: Array, x: Array, scale: Array | None, shift: Array | None) -> Any:
+        options = self.axes, self.slope, self.base, self.needs
+        return self.kernels.norm_backward(g, x, scale, shift, self.mean, self.rstd, *options)
 
     def reference(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         centred = x - x.mean(self.axes, keepdims=True)
         variance = (centred * centred).mean(self.axes, keepdims=True)
-        y = centred / (variance + self.eps).sqrt()
-        y = y if scale is None else y * scale
-        return y if shift is None else y + shift
+        z = centred / (variance + self.eps).sqrt()
+        if scale is not None:
+            z = z * (scale + self.base if self.base else scale)
+        z = z if shift is None else z + shift
+        return bend(z, self.slope)
 
     def _track(self, n: int) -> None:
         """running <- (1 - momentum) running + momentum batch, with the unbiased variance."""
         assert self.running is not None
-        variance = (self.rstd.astype(np.float64) ** -2.0 - self.eps).clip(0) * (n / (n - 1))
+        variance = np.maximum(1 / (self.rstd * self.rstd) - self.eps, 0) * (n / (n - 1))
         for tensor, batch in zip(self.running, (self.mean, variance), strict=True):
-            channels = batch.reshape(-1, tensor.shape[0]).mean(axis=0)  # over samples, if any
+            channels = batch.reshape(-1, tensor.shape[0])
+            channels = channels[0] if len(channels) == 1 else channels.mean(axis=0)  # over samples
             tensor.data[...] = (1 - self.momentum) * tensor.data + self.momentum * channels
             tensor.bump()
 
@@ -85,6 +99,8 @@ def batch_norm(
     *,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    activation: str | None = None,
+    negative_slope: float = 0.01,
 ) -> Tensor:
     """Normalise each channel over the batch (Ioffe and Szegedy, 2015).
 
@@ -98,6 +114,7 @@ def batch_norm(
     training : normalise with the statistics of this batch instead of the running ones.
     momentum : share of the new batch. Keras calls 1 - momentum "momentum".
     eps : added to the variance. Only by keyword, since many ports pass 0.8 here by mistake.
+    activation : "relu" or "leaky_relu" (with `negative_slope`) of the result, in the same pass.
 
     Raises
     ------
@@ -105,13 +122,15 @@ def batch_norm(
         when training on one value per channel, whose variance says nothing.
     """
     check_map("batch_norm", x)
+    slope = slope_of("batch_norm", activation, negative_slope)
     running = running_pair("batch_norm", x, running_mean, running_var)
     scale, shift = affine("batch_norm", x, weight, bias)
     if not training:
-        return with_running("batch_norm", x, running, scale, shift, eps)
+        return with_running("batch_norm", x, running, scale, shift, eps, slope)
     axes = (0, *range(2, x.ndim))
     check_count("batch_norm", x, axes)
-    return normalise(BatchNorm, x, scale, shift, axes, eps, running=running, momentum=momentum)
+    options = {"running": running, "momentum": momentum, "slope": slope}
+    return normalise(BatchNorm, x, scale, shift, axes, eps, **options)
 
 
 def instance_norm(
@@ -124,6 +143,8 @@ def instance_norm(
     *,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    activation: str | None = None,
+    negative_slope: float = 0.01,
 ) -> Tensor:
     """Normalise each channel of each sample by itself (Ulyanov et al., 2016).
 
@@ -133,16 +154,18 @@ def instance_norm(
     running_mean, running_var : (C,), updated with the average over samples if given.
     weight, bias : (C,).
     use_input_stats : False normalises with the running statistics instead.
-    momentum, eps : see `batch_norm`.
+    momentum, eps, activation, negative_slope : see `batch_norm`.
     """
     check_map("instance_norm", x)
+    slope = slope_of("instance_norm", activation, negative_slope)
     running = running_pair("instance_norm", x, running_mean, running_var)
     scale, shift = affine("instance_norm", x, weight, bias)
     if not use_input_stats:
-        return with_running("instance_norm", x, running, scale, shift, eps)
+        return with_running("instance_norm", x, running, scale, shift, eps, slope)
     axes = tuple(range(2, x.ndim))
     check_count("instance_norm", x, axes)
-    return normalise(InstanceNorm, x, scale, shift, axes, eps, running=running, momentum=momentum)
+    options = {"running": running, "momentum": momentum, "slope": slope}
+    return normalise(InstanceNorm, x, scale, shift, axes, eps, **options)
 
 
 def layer_norm(
@@ -152,6 +175,8 @@ def layer_norm(
     bias: Tensor | None = None,
     *,
     eps: float = 1e-5,
+    activation: str | None = None,
+    negative_slope: float = 0.01,
 ) -> Tensor:
     """Normalise each sample over its last axes (Ba et al., 2016).
 
@@ -162,8 +187,10 @@ def layer_norm(
     weight, bias : shaped like normalized_shape, or with length 1 along some of its axes:
         (C,1,1) is one weight per channel, as the WGAN-GP critic has it.
     eps : added to the variance.
+    activation, negative_slope : see `batch_norm`.
     """
     _check_float("layer_norm", x)
+    slope = slope_of("layer_norm", activation, negative_slope)
     wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not wanted or x.shape[-len(wanted) :] != wanted:
         raise ShapeError(
@@ -179,7 +206,8 @@ def layer_norm(
             raise ShapeError(f"layer_norm: {name} {t.shape} does not fit {wanted}")
     scale = None if weight is None else weight.reshape(lead + weight.shape)
     shift = None if bias is None else bias.reshape(lead + bias.shape)
-    return normalise(LayerNorm, x, scale, shift, tuple(range(len(lead), x.ndim)), eps)
+    axes = tuple(range(len(lead), x.ndim))
+    return normalise(LayerNorm, x, scale, shift, axes, eps, slope=slope)
 
 
 def group_norm(
@@ -189,6 +217,8 @@ def group_norm(
     bias: Tensor | None = None,
     *,
     eps: float = 1e-5,
+    activation: str | None = None,
+    negative_slope: float = 0.01,
 ) -> Tensor:
     """Normalise groups of neighbouring channels of each sample (Wu and He, 2018).
 
@@ -198,8 +228,10 @@ def group_norm(
     num_groups : divides C; 1 is layer norm with one weight per channel, C is instance norm.
     weight, bias : (C,).
     eps : added to the variance.
+    activation, negative_slope : see `batch_norm`.
     """
     check_map("group_norm", x)
+    slope = slope_of("group_norm", activation, negative_slope)
     n, channels, *spatial = x.shape
     if num_groups < 1 or channels % num_groups:
         raise ShapeError(
@@ -214,7 +246,7 @@ def group_norm(
     scale = None if scale is None else scale.reshape(per_group)
     shift = None if shift is None else shift.reshape(per_group)
     axes = tuple(range(2, groups.ndim))
-    return normalise(GroupNorm, groups, scale, shift, axes, eps).reshape(x.shape)
+    return normalise(GroupNorm, groups, scale, shift, axes, eps, slope=slope).reshape(x.shape)
 
 
 def pixel_norm(x: Tensor, *, eps: float = 1e-8) -> Tensor:
@@ -243,8 +275,26 @@ def normalise(
 ) -> Tensor:
     """Apply a `Norm`; its kernel takes a shift only beside a scale of the same shape."""
     if shift is not None and (scale is None or scale.shape != shift.shape):
-        return kind.apply(x, scale, None, axes=axes, eps=eps, **options) + shift
+        slope = options.pop("slope")
+        return bend(kind.apply(x, scale, None, axes=axes, eps=eps, **options) + shift, slope)
     return kind.apply(x, scale, shift, axes=axes, eps=eps, **options)
+
+
+def slope_of(name: str, activation: str | None, negative_slope: float) -> float:
+    """What an activation multiplies numbers below 0 with: 1 if there is none."""
+    slopes = {None: 1.0, "relu": 0.0, "leaky_relu": float(negative_slope)}
+    if activation not in slopes:
+        raise UsageError(
+            f"{name}: unknown activation {activation!r}",
+            why="only activations that are linear on both sides of 0 run in one pass with a norm",
+            fix='use "relu" or "leaky_relu", or call another activation on the result',
+        )
+    return slopes[activation]
+
+
+def bend(z: Tensor, slope: float) -> Tensor:
+    """z where z > 0, else slope z."""
+    return z if slope == 1 else leaky_relu(z, slope)
 
 
 def with_running(
@@ -254,6 +304,7 @@ def with_running(
     scale: Tensor | None,
     shift: Tensor | None,
     eps: float,
+    slope: float,
 ) -> Tensor:
     """Normalise with given statistics: (x - mean) (scale / sqrt(var + eps)) + shift."""
     if running is None:
@@ -263,8 +314,8 @@ def with_running(
         )
     mean, var = (t.reshape(per_channel(x)) for t in running)
     factor = (var + eps) ** -0.5
-    y = (x - mean) * (factor if scale is None else scale * factor)
-    return y if shift is None else y + shift
+    z = (x - mean) * (factor if scale is None else scale * factor)
+    return bend(z if shift is None else z + shift, slope)
 
 
 def per_channel(x: Tensor) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from minigan.errors import DtypeError, ShapeError, UsageError, did_you_mean
-from minigan.ops.resample import AxisMap, Table
+from minigan.ops.resample import AxisMap, Table, map_axes
 from minigan.ops.shape import Crop, PadZeros
 from minigan.tensor import Tensor
 
@@ -53,11 +53,14 @@ def pad(
         return _constant(x, widths, value or 0.0)
     if value:
         raise UsageError(f"pad: mode '{mode}' takes no value", fix="leave value out")
+    tables: list[Table | None] = []
     for axis, ((before, after), n) in enumerate(zip(widths, x.shape, strict=True)):
         _check_border(x, axis, before, after, mode)
-        if before or after:
-            x = AxisMap.apply(x, axis=axis, table=border_table(n, before, after, mode))
-    return x
+        tables.append(border_table(n, before, after, mode) if before or after else None)
+    for axis, table in enumerate(tables[:2]):
+        if table is not None:
+            x = AxisMap.apply(x, axis=axis, table=table)
+    return map_axes(x, tables[2:])
 
 
 def _widths(x: Tensor, pad: int | Sequence[int]) -> list[tuple[int, int]]:

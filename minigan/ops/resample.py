@@ -65,8 +65,26 @@ class AxisMap(Function):
         return AxisMap.on(g, axis=self.axis, table=self.table.transposed)
 
 
+class PlaneMap(Function):
+    """y = M x along the rows, then along the columns.   dx = the same with M^T."""
+
+    rows: Table
+    columns: Table
+
+    def forward(self, x: Array) -> Array:
+        rows, columns = self.rows, self.columns
+        return self.kernels.plane_map(x, rows.index, rows.weight, columns.index, columns.weight)
+
+    def backward(self, g: Any) -> Any:
+        return PlaneMap.on(g, rows=self.rows.transposed, columns=self.columns.transposed)
+
+
 def map_axes(x: Tensor, tables: Sequence[Table | None]) -> Tensor:
     """Apply one table to each spatial axis (None leaves it alone), shrinking axes first."""
+    if len(tables) == 2 and x.ndim == 4 and x.dtype.kind == "f":
+        rows, columns = tables
+        if rows is not None and columns is not None:
+            return PlaneMap.apply(x, rows=rows, columns=columns)
     steps = [(axis, table) for axis, table in enumerate(tables, start=2) if table is not None]
     for axis, table in sorted(steps, key=lambda step: len(step[1].index) / step[1].length):
         x = AxisMap.apply(x, axis=axis, table=table)

@@ -8,7 +8,7 @@ both become one block whose middle is summed over:
     channels-last    P = N     R = H,W   Q = C      C planes lie interleaved
 
 The sums are per plane (p,q), hence few: whatever else a norm reduces over (N for batch norm, C
-for layer norm) is left to plain NumPy on the small arrays.
+for layer norm) is joined from these small arrays.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Planes:
     @staticmethod
     def of(x: Array, reducible: Iterable[int]) -> Planes:
         """Choose R among the axes `reducible`: one run of neighbours in x's memory."""
-        return _plan(x.shape, memory_order(x), tuple(reducible))
+        return planes_of(x.shape, memory_order(x), tuple(reducible), BLOCK)
 
     def flat(self, x: Array) -> Array:
         """`x` as one row of P*R*Q numbers, copied only when it lies in another order."""
@@ -66,7 +66,10 @@ class Planes:
 
 
 @lru_cache(maxsize=1024)
-def _plan(shape: tuple[int, ...], order: tuple[int, ...], reducible: tuple[int, ...]) -> Planes:
+def planes_of(
+    shape: tuple[int, ...], order: tuple[int, ...], reducible: tuple[int, ...], block: int
+) -> Planes:
+    """`Planes.of` for arrays whose axes lie in `order`; R Q is at most `block` if possible."""
     ends = [i in reducible or shape[i] == 1 for i in order]  # positions that R may contain
     sides = [shape[i] for i in order]
     stop = len(order)
@@ -83,7 +86,7 @@ def _plan(shape: tuple[int, ...], order: tuple[int, ...], reducible: tuple[int, 
                 stop -= 1
     after = prod(sides[stop:])
     start, length = stop, 1
-    while start and ends[start - 1] and (length == 1 or length * sides[start - 1] * after <= BLOCK):
+    while start and ends[start - 1] and (length == 1 or length * sides[start - 1] * after <= block):
         start -= 1
         length *= sides[start]
     small = tuple(1 if order.index(i) in range(start, stop) else n for i, n in enumerate(shape))

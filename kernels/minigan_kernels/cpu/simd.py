@@ -307,3 +307,140 @@ def floats_of(typing: Any, a: Any) -> Any:
         return builder.bitcast(args[0], VF)
 
     return V16(I16), code
+
+
+# Whole numbers: a + b, a - b, a & b, a | b, a ^ b, and shifts by a constant number of bits.
+
+
+def _whole(sign: Any, instruction: str) -> None:
+    @type_callable(sign)
+    def typing(context: Any) -> Any:
+        def typer(a: Any, b: Any) -> Any:
+            return I16 if a is b is I16 else None
+
+        return typer
+
+    @lower_builtin(sign, I16, I16)
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return getattr(builder, instruction)(*args)
+
+
+for _sign, _name in (
+    (operator.add, "add"),
+    (operator.sub, "sub"),
+    (operator.and_, "and_"),
+    (operator.or_, "or_"),
+    (operator.xor, "xor"),
+):
+    _whole(_sign, _name)
+
+
+def _shift(instruction: str) -> Any:
+    @intrinsic
+    def shift(typing: Any, a: Any, bits: Any) -> Any:
+        def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            count = splat(builder, builder.trunc(args[1], I32), VI)
+            return getattr(builder, instruction)(args[0], count)
+
+        return I16(I16, types.intp), code
+
+    return shift
+
+
+shift_left = _shift("shl")  # I16, bits -> I16
+shift_right = _shift("ashr")  # copies the sign
+
+
+@intrinsic
+def spread_whole(typing: Any, number: Any) -> Any:
+    """An I16 whose lanes all hold the lower 32 bits of `number`."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return splat(builder, builder.trunc(args[0], I32), VI)
+
+    return I16(types.intp), code
+
+
+@intrinsic
+def transpose(typing: Any, source: Any, source_row: Any, target: Any, target_row: Any) -> Any:
+    """Write the transpose of a 16 x 16 tile of float32; rows are so many bytes apart."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def row(base: Any, step: Any, i: int) -> Any:
+            return pointer(builder, builder.add(base, builder.mul(step, ir.Constant(I64, i))), VF)
+
+        rows = [builder.load(row(args[0], args[1], i), align=4) for i in range(LANES)]
+        for size in (1, 2, 4, 8):  # swap the off-diagonal blocks of every 2 size x 2 size block
+            low = [j if not j & size else LANES + j - size for j in range(LANES)]
+            high = [j + size if not j & size else LANES + j for j in range(LANES)]
+            for i in range(LANES):
+                if not i & size:
+                    a, b = rows[i], rows[i + size]
+                    rows[i] = builder.shuffle_vector(a, b, ir.Constant(VI, low))
+                    rows[i + size] = builder.shuffle_vector(a, b, ir.Constant(VI, high))
+        for i, vector in enumerate(rows):
+            builder.store(vector, row(args[2], args[3], i), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*(types.intp,) * 4), code
+
+
+@intrinsic
+def store_f64s_part(typing: Any, p: Any, value: Any, count: Any) -> Any:
+    """Write the first `count` lanes of a D16 to p and nothing beyond them."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        signature = ir.FunctionType(ir.VoidType(), [VD, VD.as_pointer(), I32, VM])
+        masked = builder.module.declare_intrinsic("llvm.masked.store.v16f64.p0", (), signature)
+        lanes = _mask_of(builder, args[2])
+        builder.call(masked, [args[1], pointer(builder, args[0], VD), ir.Constant(I32, 8), lanes])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, D16, types.intp), code
+
+
+@intrinsic
+def load_f64s_part(typing: Any, p: Any, count: Any) -> Any:
+    """The first `count` float64 at p, zeros in the other lanes; reads nothing beyond them."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        signature = ir.FunctionType(VD, [VD.as_pointer(), I32, VM, VD])
+        masked = builder.module.declare_intrinsic("llvm.masked.load.v16f64.p0", (), signature)
+        lanes = _mask_of(builder, args[1])
+        zero = ir.Constant(VD, [0.0] * LANES)
+        return builder.call(
+            masked, [pointer(builder, args[0], VD), ir.Constant(I32, 8), lanes, zero]
+        )
+
+    return D16(types.intp, types.intp), code
+
+
+@intrinsic
+def first_lanes(typing: Any, count: Any) -> Any:
+    """The mask of lanes 0 .. count-1."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _mask_of(builder, args[0])
+
+    return MASK16(types.intp), code
+
+
+@intrinsic
+def count_up(typing: Any, p: Any) -> Any:
+    """Add one to the integer at p; what this thread wrote before is seen by who reads the count."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.atomic_rmw("add", pointer(builder, args[0], I64), ir.Constant(I64, 1), "acq_rel")
+        return context.get_dummy_value()
+
+    return types.void(types.intp), code
+
+
+@intrinsic
+def read_count(typing: Any, p: Any) -> Any:
+    """The integer at p, which other threads count up."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(pointer(builder, args[0], I64), "acquire", 8)
+
+    return types.intp(types.intp), code

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minigan_kernels.cpu.resample import axis_map
+from minigan_kernels.cpu.resample import plane_map
 
 Array = npt.NDArray[Any]
 Pair = tuple[int, int]
@@ -31,8 +31,7 @@ def upfirdn2d(
     y: Array | None = None
     for r in range(rank):
         vertical = (left[:, r] * strengths[r])[rows[1]]
-        part = axis_map(x, 2, rows[0], vertical)
-        part = axis_map(part, 3, columns[0], right[r][columns[1]])
+        part = plane_map(x, rows[0], vertical, columns[0], right[r][columns[1]])
         y = part if y is None else y + part
     assert y is not None
     return y

@@ -43,6 +43,11 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
+def elu_backward(g: Array, x: Array, alpha: float = 1.0) -> Array:
+    """g where x > 0, else g alpha e^x."""
+    return g * np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0))).astype(x.dtype)
+
+
 def selu(x: Array) -> Array:
     """scale elu(x, alpha), the constants that keep mean 0 and variance 1."""
     return 1.0507009873554804934193349852946 * elu(x, 1.6732632423543772848170429916717)
@@ -62,15 +67,53 @@ def gelu(x: Array, approximate: str = "none") -> Array:
     return y
 
 
+def gelu_backward(g: Array, x: Array) -> Array:
+    """g (normal_cdf(x) + x e^(-x^2 / 2) / sqrt(2 pi))."""
+    density = np.exp(-x * x / 2) * x.dtype.type(1 / math.sqrt(2 * math.pi))
+    dx: Array = g * (normal_cdf(x) + x * density)
+    return dx
+
+
 def sigmoid(x: Array) -> Array:
     """1 / (1 + e^-x)."""
     y: Array = 1 / (1 + np.exp(-x))
     return y
 
 
+def sigmoid_backward(g: Array, y: Array) -> Array:
+    """g y (1 - y), y the result."""
+    return g * (y * (1 - y))
+
+
+def exp(x: Array) -> Array:
+    """e^x."""
+    return np.exp(x)
+
+
+def tanh(x: Array) -> Array:
+    """(e^x - e^-x) / (e^x + e^-x)."""
+    return np.tanh(x)
+
+
+def tanh_backward(g: Array, y: Array) -> Array:
+    """g (1 - y^2), y the result."""
+    return g - g * y * y
+
+
 def silu(x: Array) -> Array:
     """x sigmoid(x), also called swish."""
     return x * sigmoid(x)
+
+
+def silu_backward(g: Array, x: Array) -> Array:
+    """g s (1 + x (1 - s)),   s = sigmoid(x)."""
+    s = sigmoid(x)
+    return g * (s * (1 + x * (1 - s)))
+
+
+def softplus_backward(g: Array, x: Array) -> Array:
+    """g sigmoid(x)."""
+    return g * sigmoid(x)
 
 
 def softplus(x: Array, beta: float = 1.0) -> Array:
@@ -106,6 +149,17 @@ def maxout(x: Array, pieces: int, dim: int = 1) -> Array:
     """The largest of every `pieces` neighbours along an axis."""
     starts = np.arange(0, x.shape[dim], pieces)
     return np.maximum.reduceat(x, starts, axis=dim)
+
+
+def add_bias(y: Array, bias: Array) -> None:
+    """y += bias, one number per channel, in place."""
+    for c in range(y.shape[1]):
+        y[:, c] += bias[c]
+
+
+def channel_sum(g: Array) -> Array:
+    """Sum over all axes but channels: the gradient of a bias."""
+    return np.array([g[:, c].sum(dtype=g.dtype) for c in range(g.shape[1])], g.dtype)
 
 
 def bias_act(

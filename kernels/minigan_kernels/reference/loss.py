@@ -58,3 +58,38 @@ def kl_normal(mu: Array, logvar: Array) -> Array:
     """KL(N(mu, e^logvar) || N(0, 1)) per element: -(1 + logvar - mu^2 - e^logvar) / 2."""
     loss: Array = -0.5 * (1 + logvar - mu**2 - np.exp(logvar))
     return loss
+
+
+def _each(x: Array, target: Array | None, kind: str, sign: float) -> Array:
+    """The loss of each element: see `loss_sum`."""
+    y = np.zeros_like(x) if target is None else target
+    if kind == "mse":
+        return (x - y) ** 2
+    if kind == "l1":
+        return np.abs(x - y)
+    if kind == "bce":
+        loss: Array = np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0) - x * y
+        return loss
+    return np.maximum(1 - sign * x, 0) if kind == "hinge" else np.logaddexp(0, -sign * x)
+
+
+def loss_sum(x: Array, target: Array | None, kind: str, sign: float) -> float:
+    """Sum over all elements of one of these losses, y the target and s the sign:
+
+    "mse" (x - y)^2,   "l1" |x - y|,   "bce" log(1 + e^x) - x y,   "hinge" max(0, 1 - s x),
+    "softplus" log(1 + e^(-s x)).
+    """
+    return float(_each(x, target, kind, sign).sum(dtype=np.float64))
+
+
+def loss_gradient(x: Array, target: Array | None, kind: str, sign: float, factor: float) -> Array:
+    """factor times the derivatives of `loss_sum` by x."""
+    y = np.zeros_like(x) if target is None else target
+    slopes = {
+        "mse": lambda: 2 * (x - y),
+        "l1": lambda: np.sign(x - y),
+        "bce": lambda: 1 / (1 + np.exp(-x)) - y,
+        "hinge": lambda: np.where(1 - sign * x > 0, -sign, 0),
+        "softplus": lambda: -sign / (1 + np.exp(sign * x)),
+    }
+    return np.asarray(slopes[kind]() * factor, x.dtype)

@@ -2,7 +2,7 @@
 
 They are one formula,
 
-    y = (x - mean) / sqrt(var + eps) * scale + shift,
+    z = (x - mean) / sqrt(var + eps) * (base + scale) + shift,
 
 over different axes and with differently shaped scale and shift:
 
@@ -10,10 +10,11 @@ over different axes and with differently shaped scale and shift:
     instance norm   x (N,C,H,W)      statistics over H,W      scale (1,C,1,1) or none
     layer norm      x (N,C,H,W)      statistics over C,H,W    scale (1,C,H,W)
     group norm      x (N,G,C/G,H,W)  statistics over C/G,H,W  scale (1,G,C/G,1,1)
-    SPADE           as batch norm    or instance norm         scale (N,C,H,W): 1 + gamma map
-    AdaIN           as instance norm                          scale (N,C,1,1): 1 + style
+    SPADE           as batch norm    or instance norm         scale (N,C,H,W), base 1
+    AdaIN           as instance norm                          scale (N,C,1,1), base 1
 
-`var` is the biased variance: the mean of the squared deviations.
+`var` is the biased variance: the mean of the squared deviations. An activation may follow: y = z
+where z > 0, else slope z. Slope 1 is none, slope 0 is relu.
 """
 
 from __future__ import annotations
@@ -27,48 +28,70 @@ Array = npt.NDArray[Any]
 
 
 def norm(
-    x: Array, scale: Array | None, shift: Array | None, axes: tuple[int, ...], eps: float
+    x: Array,
+    scale: Array | None,
+    shift: Array | None,
+    axes: tuple[int, ...],
+    eps: float,
+    slope: float = 1.0,
+    base: float = 0.0,
 ) -> tuple[Array, Array, Array]:
-    """Return (y, mean, rstd); rstd = 1 / sqrt(var + eps). Statistics keep their axes."""
-    mean = x.mean(axis=axes, keepdims=True)
+    """Return (y, mean, rstd), rstd = 1 / sqrt(var + eps). Statistics are float64, axes kept."""
+    mean = x.mean(axis=axes, keepdims=True, dtype=np.float64)
     variance = ((x - mean) ** 2).mean(axis=axes, keepdims=True)
     rstd = 1 / np.sqrt(variance + eps)
-    y = (x - mean) * rstd
-    if scale is not None:
-        y = y * scale
-    if shift is not None:
-        y = y + shift
-    return y, mean, rstd
+    z = _shaped((x - mean) * rstd, scale, shift, base)
+    return _bend(z, z, slope).astype(x.dtype), mean, rstd
 
 
 def norm_backward(
     g: Array,
     x: Array,
     scale: Array | None,
+    shift: Array | None,
     mean: Array,
     rstd: Array,
     axes: tuple[int, ...],
+    slope: float,
+    base: float,
     needs: tuple[bool, ...],
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Return (dx, dscale, dshift), None where not needed.
 
-    With x^ = (x - mean) rstd, h = g scale, and E the mean over `axes`:
+    With x^ = (x - mean) rstd, e = g where z > 0, else slope g, h = e (base + scale), and E the
+    mean over `axes`:
 
-        dx = rstd (h - E[h] - x^ E[h x^]),   dscale = sum g x^,   dshift = sum g.
+        dx = rstd (h - E[h] - x^ E[h x^]),   dscale = sum e x^,   dshift = sum e.
 
     E[h] is the way through the mean, x^ E[h x^] the way through the variance.
     """
     xhat = (x - mean) * rstd
-    h = g if scale is None else g * scale
+    e = _bend(g, _shaped(xhat, scale, shift, base), slope)
+    h = e if scale is None else e * (base + scale)
     dx = rstd * (
         h - h.mean(axis=axes, keepdims=True) - xhat * (h * xhat).mean(axis=axes, keepdims=True)
     )
-    if scale is None:
-        return (dx if needs[0] else None), None, None
-    broadcast = tuple(i for i in range(x.ndim) if scale.shape[i] == 1)
-    dscale = (g * xhat).sum(axis=broadcast, keepdims=True)
-    dshift = g.sum(axis=broadcast, keepdims=True)
-    return dx if needs[0] else None, dscale if needs[1] else None, dshift if needs[2] else None
+    gradients = [dx, None, None]
+    if scale is not None:
+        broadcast = tuple(i for i in range(x.ndim) if scale.shape[i] == 1)
+        gradients[1] = (e * xhat).sum(axis=broadcast, keepdims=True)
+        gradients[2] = e.sum(axis=broadcast, keepdims=True)
+    dx, dscale, dshift = (
+        None if d is None or not need else d.astype(x.dtype)
+        for d, need in zip(gradients, needs, strict=True)
+    )
+    return dx, dscale, dshift
+
+
+def _shaped(xhat: Array, scale: Array | None, shift: Array | None, base: float) -> Array:
+    """x^ (base + scale) + shift."""
+    z = xhat if scale is None else xhat * (base + scale)
+    return z if shift is None else z + shift
+
+
+def _bend(v: Array, z: Array, slope: float) -> Array:
+    """v, but slope v where z <= 0; a slope of 0 makes 0 even of infinity."""
+    return np.where(z <= 0, v * slope if slope else 0, v)
 
 
 def batch_norm(

@@ -31,6 +31,13 @@ def axis_map(x: Array, axis: int, index: Array, weight: Array) -> Array:
     return np.moveaxis(y, 0, axis)
 
 
+def plane_map(
+    x: Array, row_index: Array, row_weight: Array, column_index: Array, column_weight: Array
+) -> Array:
+    """axis_map of axis 2 (rows of images) by the first table, then of axis 3 by the second."""
+    return axis_map(axis_map(x, 2, row_index, row_weight), 3, column_index, column_weight)
+
+
 def interpolate(
     x: Array,
     size: Sequence[int],

@@ -1,0 +1,269 @@
+"""Winograd convolution: fewer multiplications for 3x3 kernels, and for k4 s2.
+
+A tile of 4 x 4 outputs of a 3 x 3 kernel takes 144 multiplications per pair of channels. Winograd's
+F(4,3) takes 36, and some additions: it transforms tiles of the input, the weight, and tiles of the
+result, and in between multiplies point by point (see `winograd_transforms`), which for all tiles
+and channels together is one matrix product per point:
+
+    Y = A^T [sum over c of (G w_c G^T) * (B^T d_c B)] A                 (Lavin & Gray 2015)
+
+A stride s is handled by phases. Rows a, a + s, a + 2s .. of the image and of the kernel, and the
+columns likewise, are convolved with stride one, and the s^2 results added up:
+
+    y[i] = sum over a, j of x_a[i + j] w[s j + a],        x_a[q] = x[s q + a - p]
+
+so k4 s2 becomes four convolutions with 2 x 2 taps by F(4,2), 25 multiplications for 64. Phases are
+added while they are points, as more channels: one transform of the result serves them all. (Of a
+k3 s2 kernel the odd phase has one tap only, and a zero; what F(4,2) gains is lost again.)
+
+The input gradient is a convolution of g with the flipped, transposed kernel; with a stride each
+phase of the result is one. The weight gradient transforms tiles of x and g and sums over tiles:
+
+    dw = G^T [sum over tiles of (A g A^T) * (B^T d B)] G
+
+Accuracy: relative error (norm, against float64) 6e-7 to 1.1e-6 for 3x3 and 3e-7 to 7e-7 for k4 s2,
+of results and of both gradients, for 16 to 1024 channels and up to half a million pixels. That is
+inside the float32 class (direct summation: 2e-7 to 5e-7), because the points are chosen for it and
+long sums are cut in pieces. An infinity in the input becomes NaN in all of its tile, and a NaN
+reaches all of its tile.
+
+Weights are transformed on every call. All is float32, channels last, groups 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+
+from minigan_kernels.cpu.microkernel import PANEL, PANEL_BYTES
+from minigan_kernels.cpu.parallel import run
+from minigan_kernels.cpu.scratch import Space, scratch
+from minigan_kernels.cpu.simd import LANES
+from minigan_kernels.cpu.threads import threads
+from minigan_kernels.cpu.winograd_lift import GAP, TABLES, lift
+from minigan_kernels.cpu.winograd_products import correlate, multiply
+from minigan_kernels.cpu.winograd_transforms import TRANSFORMS, Transforms
+
+Array = npt.NDArray[Any]
+Pair = Sequence[int]
+Shape = Sequence[int]
+
+POINTS = 8 << 20  # bytes of V and D: they pass from one kernel to the next in the last-level cache
+L2 = 704 << 10  # bytes of U and M, which should stay in a core's own cache
+CHUNK = 64  # channels that are summed at a time
+BLOCK = 128  # most tiles of a block
+GROUP = 64  # output channels of a task of the weight gradient
+TASKS = 8  # at least, where there is so much to do
+LIFTED = 4  # tiles of a task of `lift`
+
+# What `suits` believes, in units of a multiply-add of one vector at full speed, measured: the
+# transforms cost so much per vector of their result, two kernels so much to start.
+DIRECT = 0.9  # speed of the direct way
+LIFT, WEIGHT, LOWER, TAPS = 12.0, 5.5, 5.0, 6.0
+START = LANES * 100_000.0
+
+
+class Tiles(NamedTuple):
+    """The grid of tiles of `images` maps; tile t is in row t // wide % high of image t // area."""
+
+    high: int
+    wide: int
+    total: int
+
+
+def _tiles(images: int, height: int, width: int, m: int) -> Tiles:
+    high, wide = -(-height // m), -(-width // m)
+    return Tiles(high, wide, images * high * wide)
+
+
+def _part(total: int, most: int, unit: int = 1) -> int:
+    """The size of equal parts of at most `most`, rounded up to a multiple of `unit`."""
+    size = -(-total // -(-total // most))
+    return -(-size // unit) * unit
+
+
+def transforms(kernel: Pair, stride: Pair, dilation: Pair) -> Transforms | None:
+    """The F(4, r) for this kernel, or None: r taps per phase must be 2 or 3 along both axes."""
+    s = stride[0]
+    taps = {-(-k // s) for k in kernel}
+    if stride[1] != s or len(taps) > 1 or max(dilation) > 1:
+        return None
+    return TRANSFORMS.get(taps.pop())
+
+
+def suits(operation: str, x: Shape, y: Shape, weight: Shape, stride: Pair, dilation: Pair) -> bool:
+    """Whether this is faster than the direct way, for x (N,H,W,C), y (N,H,W,O), w (O,KH,KW,C).
+
+    `operation` is forward, transpose or weight_grad; whatever it computes, x is the larger map of
+    a stride. The estimate counts vector instructions, by which both ways are limited.
+    """
+    f = transforms(weight[1:3], stride, dilation)
+    if f is None:
+        return False
+    outputs, high, wide, C = weight
+    direct = y[0] * y[1] * y[2] * high * wide * _round(outputs) * C / DIRECT
+    return _cost(f, operation, x, y, stride[0]) < direct
+
+
+def _cost(f: Transforms, operation: str, x: Shape, y: Shape, s: int) -> float:
+    """Multiply-adds of a vector, or what takes as long, times LANES."""
+    n2, phases, inputs, outputs = f.n**2, s * s, x[3], y[3]
+    size = (-(-x[1] // s), -(-x[2] // s)) if operation == "transpose" else y[1:3]
+    tiles = _tiles(y[0], size[0], size[1], f.m).total
+    if operation == "transpose":
+        inputs, outputs = outputs, inputs
+    panels = -(-outputs // PANEL)
+    products = tiles * phases * n2 * inputs * panels * PANEL
+    if operation == "weight_grad":
+        lifted = tiles * (phases * _round(inputs) + _round(outputs))
+        return products + LIFT * n2 * lifted + TAPS * n2 * phases * inputs * outputs + START
+    weights = -(-tiles // _block(f.n, tiles, panels)) * phases * inputs * panels * PANEL
+    lowered = tiles * panels * PANEL * (phases if operation == "transpose" else 1)
+    lifted = tiles * phases * _round(inputs)
+    runs = phases if operation == "transpose" else 1
+    return products + n2 * (LIFT * lifted + WEIGHT * weights + LOWER * lowered) + START * runs
+
+
+def _round(channels: int) -> int:
+    return -(-channels // LANES) * LANES
+
+
+def forward(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair) -> None:
+    """y[n,i,o] = sum over k, c of x[n, i s - p + k, c] w[o,k,c]."""
+    outputs, high, wide, C = weight.shape
+    _, H, W, _ = y.shape
+    f, s = _of(weight, stride, dilation), stride[0]
+    taps = (weight, 4, 4 * high * wide * C, high, wide, f.r, s, 0, 0, 4 * C, f.weight.address)
+    lines = (H, W, 4 * H * W * outputs, 4 * W * outputs, 4 * outputs)
+    origin = (-padding[0], -padding[1])
+    _convolve(f, x, origin, s, taps, outputs, (_address(y), *lines))
+
+
+def transpose(
+    g: Array, weight: Array, x: Array, stride: Pair, padding: Pair, dilation: Pair
+) -> None:
+    """x[n, i s - p + k, c] = sum over i, k, o of g[n,i,o] w[o,k,c]: one convolution per phase."""
+    _, high, wide, C = weight.shape
+    _, H, W, _ = x.shape
+    f, s = _of(weight, stride, dilation), stride[0]
+    for row in range(min(s, H)):
+        top, first_row = _flipped(row, high, s, padding[0])
+        for column in range(min(s, W)):
+            left, first_column = _flipped(column, wide, s, padding[1])
+            first = (first_row, first_column)
+            steps = (4 * high * wide * C, 4)
+            taps = (weight, *steps, high, wide, f.r, -s, *first, 4 * C, f.weight.address)
+            size = (-(-(H - row) // s), -(-(W - column) // s))
+            lines = (*size, 4 * H * W * C, 4 * s * W * C, 4 * s * C)
+            start = _address(x) + 4 * C * (row * W + column)
+            _convolve(f, g, (top, left), 1, taps, C, (start, *lines))
+
+
+def _flipped(phase: int, kernel: int, s: int, p: int) -> tuple[int, int]:
+    """Output q s + phase is the sum over j of g[q + start + j] w[last - s j]: (start, last).
+
+    The taps that meet it are k = a, a + s .. last with a = (phase + p) mod s, and tap k meets
+    g[(q s + phase + p - k) / s].
+    """
+    last = (phase + p) % s
+    last += (kernel - 1 - last) // s * s
+    return (phase + p - last) // s, last
+
+
+def weight_grad(x: Array, g: Array, dw: Array, stride: Pair, padding: Pair, dilation: Pair) -> None:
+    """dw[o,k,c] = sum over n, i of g[n,i,o] x[n, i s - p + k, c]."""
+    outputs, kernel_high, kernel_wide, C = dw.shape
+    f, s = _of(dw, stride, dilation), stride[0]
+    n = f.n
+    N, high, wide, _ = g.shape
+    tiles = _tiles(N, high, wide, f.m)
+    panels, group = -(-C // PANEL), _part(outputs, GROUP, LANES)
+    groups, block = -(-outputs // group), _part(tiles.total, BLOCK)
+    v_size = n * n * s * s * panels * (block * PANEL + GAP // 4)
+    d_size = n * n * groups * (block * group + GAP // 4)
+    each = TABLES + n * n * (group * PANEL_BYTES + GAP)
+    with scratch() as space:
+        points, blocks = _points(space, -(-tiles.total // block), v_size + d_size)
+        v, d = points[: blocks * v_size], points[blocks * v_size :]
+        memory = space.array((threads() * each // 4,))
+        for first in range(0, tiles.total, blocks * block):
+            count = min(blocks * block, tiles.total - first)
+            grid = (tiles.high, tiles.wide, first, count, block, LIFTED)
+            x_pixels = (*_image(x), -padding[0], -padding[1], s, s, n, f.m)
+            g_pixels = (*_image(g), 0, 0, 1, 1, f.m, f.m)
+            tasks, end = -(-count // LIFTED), (memory, each)
+            run(lift, tasks, *x_pixels, *grid, v, n, PANEL, panels, f.input.address, *end)
+            run(lift, tasks, *g_pixels, *grid, d, n, group, groups, f.gradient.address, *end)
+            sizes = (count, block, n, group, outputs, C, s, memory, each)
+            taps = (dw, kernel_high, kernel_wide, C, f.r, s, int(first > 0), f.taps.address)
+            run(correlate, s * s * panels * groups, v, d, *sizes, *taps)
+
+
+def _convolve(
+    f: Transforms,
+    x: Array,
+    origin: Pair,
+    phases: int,
+    taps: Sequence[Any],
+    outputs: int,
+    pixels: Sequence[int],
+) -> None:
+    """Convolve the phases of x, from row and column `origin` on, and add them up.
+
+    `taps` describe the weight, `pixels` (address, H, W, strides) the result to `multiply`.
+    """
+    N, _, _, C = x.shape
+    n = f.n
+    tiles = _tiles(N, pixels[1], pixels[2], f.m)
+    panels, chunk = -(-outputs // PANEL), _part(C, CHUNK, LANES)
+    chunks, block = -(-C // chunk), _block(n, tiles.total, panels)
+    size = n * n * phases * phases * chunks * (block * chunk + GAP // 4)
+    each = TABLES + n * n * ((chunk + block) * PANEL_BYTES + 2 * GAP)
+    with scratch() as space:
+        v, blocks = _points(space, -(-tiles.total // block), size)
+        memory = space.array((threads() * each // 4,))
+        for first in range(0, tiles.total, blocks * block):
+            count = min(blocks * block, tiles.total - first)
+            grid = (tiles.high, tiles.wide, first, count, block, LIFTED)
+            start = (*_image(x), *origin, phases, phases, n, f.m)
+            end = (v, n, chunk, chunks, f.input.address, memory, each)
+            run(lift, -(-count // LIFTED), *start, *grid, *end)
+            sizes = (count, block, chunk, chunks, C, phases, outputs, n, memory, each)
+            result = (*pixels, f.m, first, tiles.high, tiles.wide, f.output.address)
+            run(multiply, panels * -(-count // block), v, *sizes, *taps, *result)
+
+
+def _block(n: int, tiles: int, panels: int) -> int:
+    """Tiles of a block: many, for the weights are transformed once per block."""
+    most = min(BLOCK, L2 // (n * n * PANEL_BYTES) - CHUNK)
+    parts = -(-tiles // most)
+    while panels * parts < TASKS and tiles // (parts + 1) >= 16:
+        parts += 1
+    return -(-tiles // parts)
+
+
+def _points(space: Space, blocks: int, size: int) -> tuple[Array, int]:
+    """Memory for some blocks of points (and how many): as many as stay in the cache."""
+    most = max(1, min(blocks, POINTS // (4 * size)))
+    shapes = [(b * size,) for b in range(most, 0, -1)]
+    memory = space.first_that_fits(shapes)
+    return memory, memory.size // size
+
+
+def _image(x: Array) -> tuple[Any, ...]:
+    _, H, W, C = x.shape
+    return x, H, W, C
+
+
+def _address(x: Array) -> int:
+    address: int = x.__array_interface__["data"][0]
+    return address
+
+
+def _of(weight: Array, stride: Pair, dilation: Pair) -> Transforms:
+    f = transforms(weight.shape[1:3], stride, dilation)
+    if f is None:
+        raise ValueError(f"no transform for weight {weight.shape}, {stride=}, {dilation=}")
+    return f
