@@ -157,21 +157,31 @@ def _errors(work: Work) -> dict[str, Any]:
     if work.exact is None:
         return {}
     exact = work.exact()
-    return {side.name: errors(work.taken(side.call(side.prepare())), exact) for side in work.sides}
+    found = {}
+    for side in work.sides:
+        found[side.name] = errors(work.taken(side.call(side.prepare())), exact)
+        if not found[side.name]["l2"] < SAME:
+            wrong = found[side.name]["l2"]
+            raise DifferentResults(f"{side.name} is off by {wrong:.1e} (relative L2)")
+    return found
 
 
 def errors(result: Any, exact: Any) -> dict[str, float]:
     """How far `result` is from `exact` (float64): relative L2, and largest over the spread.
 
-    l2 = |result - exact| / |exact| with Euclidean norms; max = largest |difference| / std(exact).
+    l2 = |result - exact| / |exact| with Euclidean norms; max = largest |difference| / std(exact),
+    or over the largest |exact| where all are equal, as in a single number. 0 / 0 is 0.
     """
-    difference = np.asarray(result, np.float64) - exact
-    length, spread_of = float(np.linalg.norm(exact)), float(np.std(exact))
-    tiny = np.finfo(np.float64).tiny
+    difference = np.abs(np.asarray(result, np.float64) - exact)
+    spread = float(np.std(exact)) or float(np.abs(exact).max(initial=0))
     return {
-        "l2": float(np.linalg.norm(difference)) / max(length, tiny),
-        "max": float(np.abs(difference).max(initial=0)) / max(spread_of, tiny),
+        "l2": _over(float(np.linalg.norm(difference)), float(np.linalg.norm(exact))),
+        "max": _over(float(difference.max(initial=0)), spread),
     }
+
+
+def _over(a: float, b: float) -> float:
+    return a / b if b else float("inf") if a else 0.0
 
 
 def line(name: str, entry: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -245,6 +246,15 @@ def test_the_last_images_may_be_fewer(limit: int) -> None:
         assert off(actual, expected) < ERRORS["fp32"]
 
 
+@pytest.mark.parametrize("limit", [60_000, 90_000, 130_000, 200_000])
+def test_bands_of_a_block_end_where_the_next_block_begins(limit: int) -> None:
+    """One image in blocks of 5, 3 or 2 rows, cut into bands whose last one is not full."""
+    x, weight, g, *options = arrays(8, 1, (9, 16), 32, 32, 3, 1)
+    with tuned(STRIPS_BYTES=limit), watched_memory():
+        _, _, dw = all_three(x, weight, g, *options)
+    assert off(dw, definitions(x, weight, g, *options)[2]) < ERRORS["fp32"]
+
+
 @pytest.mark.parametrize(
     "shape, outputs, taps, stride",
     [((64, 64, 64, 128), 256, 4, 2), ((1, 8, 8, 1024), 1024, 3, 1), ((4, 256, 256, 64), 64, 7, 1)],
@@ -432,9 +442,9 @@ def test_the_emulation_notices_tiles_that_do_not_fit() -> None:
 
 # The machine -----------------------------------------------------------------------------------
 
-PROGRAM = """
-import hashlib, sys
-sys.path.insert(0, "tests")
+PROGRAM = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_kernels_amx as t
 print(t.machine.simd(), t.fingerprint())
 """
@@ -518,10 +528,12 @@ TILE_INSTRUCTIONS = "ldtilecfg tdpbf16ps tileloadd tilerelease tilestored tileze
 @pytest.mark.skipif(
     not machine.binding.get_process_triple().startswith("x86_64"), reason="LLVM needs the target"
 )
-def test_the_kernels_compile_to_tile_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernels_compile_to_tile_instructions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MINIGAN_EMULATE_AMX", raising=False)
     target = {"NUMBA_CPU_NAME": "sapphirerapids", "NUMBA_CPU_FEATURES": "+amx-tile,+amx-bf16"}
-    compiled = python(ASSEMBLY, **target)
+    compiled = python(ASSEMBLY, NUMBA_CACHE_DIR=str(tmp_path), **target)
     lines = dict(line.partition(" ")[::2] for line in compiled.stdout.splitlines())
     assert lines.pop("multiply", "") == TILE_INSTRUCTIONS, compiled.stderr
     assert lines.pop("multiply_strips") == TILE_INSTRUCTIONS

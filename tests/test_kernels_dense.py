@@ -215,15 +215,17 @@ def test_no_images() -> None:
 
 
 def test_what_is_taken() -> None:
-    one, none = (1, 1), (0, 0)
-    assert dense.takes((4, 4), (4, 4), (2, 2), none) and dense.takes((9, 7), one, one, none)
+    one, two, none = (1, 1), (2, 2), (0, 0)
+    assert dense.takes((4, 4), (4, 4), two, none)
+    assert dense.takes((9, 7), one, one, none)
     assert not dense.takes((9, 7), one, (2, 1), none)
     assert not dense.takes((9, 7), one, one, (0, 1))
-    assert not dense.takes((4, 4), (4, 4), one, (1, 1))
+    assert not dense.takes((4, 4), (4, 4), one, one)
     assert not dense.takes((4, 4), (3, 4), one, none)
 
 
 PROGRAM = """
+from fences import fenced
 from test_kernels_dense import SHAPES, check
 for shape in SHAPES:
     check(*shape, fenced)

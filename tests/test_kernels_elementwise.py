@@ -307,7 +307,7 @@ def test_losses_and_their_gradients(
 
 @pytest.mark.parametrize("kind", ["mse", "l1", "bce", "hinge", "softplus"])
 def test_large_losses_are_the_small_ones(kind: str, rng: np.random.Generator) -> None:
-    """One operation from some thousand elements on: same value, gradients and second derivatives."""
+    """One operation from some thousand elements on, with the same values and gradients."""
     x, y = (nn.Parameter(rng.normal(size=(2, 90, 61)).astype(np.float32)) for _ in range(2))
     losses: dict[str, Callable[[Any], Any]] = {
         "mse": lambda r: F.mse_loss(x, y, reduction=r),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minigan_kernels import reference
-from minigan_kernels.cpu import machine, parallel, thin
+from minigan_kernels.cpu import machine, parallel, thin, thin_result
 from minigan_kernels.reference.conv import conv_length, conv_transpose_length
 from opspec import Array
 from strategies import Draw
@@ -130,11 +130,11 @@ def check(layer: Layer, make: Make = float32) -> None:
 
 @contextmanager
 def tuned(**constants: int) -> Iterator[None]:
-    """Other limits in thin.py. Plans are kept, so they are thrown away before and after."""
-    plans: tuple[Any, ...] = thin._cells, thin._ring_cells
+    """Other limits of the tasks. Plans are kept, so they are thrown away before and after."""
+    plans: tuple[Any, ...] = thin._cells, thin_result._ring_cells
     with pytest.MonkeyPatch.context() as patch:
         for name, value in constants.items():
-            patch.setattr(thin, name, value)
+            patch.setattr(thin if hasattr(thin, name) else thin_result, name, value)
         for plan in plans:
             plan.cache_clear()
         yield
@@ -187,7 +187,7 @@ def test_the_same_bits_for_any_number_of_threads(
 ) -> None:
     arrays = layer.arrays(float32)
     several = [all_three(layer, *arrays, float32) for _ in range(3)]
-    for module in (thin, parallel):
+    for module in (thin, thin_result, parallel):
         monkeypatch.setattr(module, "threads", lambda: 1)
     alone = all_three(layer, *arrays, float32)
     for results in several:
@@ -229,6 +229,7 @@ def test_what_is_taken() -> None:
 
 
 PROGRAM = """
+from fences import fenced
 from test_kernels_thin import LAYERS, check
 for layer in LAYERS:
     check(layer, fenced)

@@ -38,29 +38,38 @@ class Norm(Fused):
     eps: float
     slope: float = 1.0
     base: float = 0.0
+    spread: tuple[int, ...] | None = None  # the shape that scale and shift take beside x
     running: tuple[Tensor, Tensor] | None = None  # mean and variance (C,) to update
     momentum: float = 0.1
 
     def forward(self, x: Array, scale: Array | None, shift: Array | None) -> Array:
+        affine = self._beside_x(scale), self._beside_x(shift)
         y, self.mean, self.rstd = self.kernels.norm(
-            x, scale, shift, self.axes, self.eps, self.slope, self.base
+            x, *affine, self.axes, self.eps, self.slope, self.base
         )
         if self.running is not None and not is_recomputing():
             self._track(prod(x.shape[i] for i in self.axes))
         return y
 
     def backward_kernel(self, g: Array, x: Array, scale: Array | None, shift: Array | None) -> Any:
+        affine = self._beside_x(scale), self._beside_x(shift)
         options = self.axes, self.slope, self.base, self.needs
-        return self.kernels.norm_backward(g, x, scale, shift, self.mean, self.rstd, *options)
+        dx, *rest = self.kernels.norm_backward(g, x, *affine, self.mean, self.rstd, *options)
+        return dx, *[d if d is None else d.reshape(scale.shape) for d in rest]  # type: ignore[union-attr]
 
     def reference(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         centred = x - x.mean(self.axes, keepdims=True)
         variance = (centred * centred).mean(self.axes, keepdims=True)
         z = centred / (variance + self.eps).sqrt()
+        scale, shift = self._beside_x(scale), self._beside_x(shift)
         if scale is not None:
             z = z * (scale + self.base if self.base else scale)
         z = z if shift is None else z + shift
         return bend(z, self.slope)
+
+    def _beside_x(self, t: Any) -> Any:
+        """Scale or shift, an array or a Tensor, with the axes that x has."""
+        return t if t is None or self.spread is None else t.reshape(self.spread)
 
     def _track(self, n: int) -> None:
         """running <- (1 - momentum) running + momentum batch, with the unbiased variance."""
@@ -124,13 +133,13 @@ def batch_norm(
     check_map("batch_norm", x)
     slope = slope_of("batch_norm", activation, negative_slope)
     running = running_pair("batch_norm", x, running_mean, running_var)
-    scale, shift = affine("batch_norm", x, weight, bias)
+    check_affine("batch_norm", x, weight, bias)
     if not training:
-        return with_running("batch_norm", x, running, scale, shift, eps, slope)
+        return with_running("batch_norm", x, running, weight, bias, eps, slope)
     axes = (0, *range(2, x.ndim))
     check_count("batch_norm", x, axes)
-    options = {"running": running, "momentum": momentum, "slope": slope}
-    return normalise(BatchNorm, x, scale, shift, axes, eps, **options)
+    options = {"running": running, "momentum": momentum, "slope": slope, "spread": per_channel(x)}
+    return normalise(BatchNorm, x, weight, bias, axes, eps, **options)
 
 
 def instance_norm(
@@ -159,13 +168,13 @@ def instance_norm(
     check_map("instance_norm", x)
     slope = slope_of("instance_norm", activation, negative_slope)
     running = running_pair("instance_norm", x, running_mean, running_var)
-    scale, shift = affine("instance_norm", x, weight, bias)
+    check_affine("instance_norm", x, weight, bias)
     if not use_input_stats:
-        return with_running("instance_norm", x, running, scale, shift, eps, slope)
+        return with_running("instance_norm", x, running, weight, bias, eps, slope)
     axes = tuple(range(2, x.ndim))
     check_count("instance_norm", x, axes)
-    options = {"running": running, "momentum": momentum, "slope": slope}
-    return normalise(InstanceNorm, x, scale, shift, axes, eps, **options)
+    options = {"running": running, "momentum": momentum, "slope": slope, "spread": per_channel(x)}
+    return normalise(InstanceNorm, x, weight, bias, axes, eps, **options)
 
 
 def layer_norm(
@@ -204,9 +213,12 @@ def layer_norm(
             or any(m not in (1, n) for m, n in zip(t.shape, wanted, strict=True))
         ):
             raise ShapeError(f"layer_norm: {name} {t.shape} does not fit {wanted}")
+    axes = tuple(range(len(lead), x.ndim))
+    if weight is not None and bias is not None and weight.shape == bias.shape:
+        options = {"slope": slope, "spread": lead + weight.shape}
+        return normalise(LayerNorm, x, weight, bias, axes, eps, **options)
     scale = None if weight is None else weight.reshape(lead + weight.shape)
     shift = None if bias is None else bias.reshape(lead + bias.shape)
-    axes = tuple(range(len(lead), x.ndim))
     return normalise(LayerNorm, x, scale, shift, axes, eps, slope=slope)
 
 
@@ -241,12 +253,10 @@ def group_norm(
         )
     split = (num_groups, channels // num_groups)
     groups = x.reshape(n, *split, *spatial)
-    scale, shift = affine("group_norm", x, weight, bias)
-    per_group = (1, *split, *[1] * len(spatial))
-    scale = None if scale is None else scale.reshape(per_group)
-    shift = None if shift is None else shift.reshape(per_group)
+    check_affine("group_norm", x, weight, bias)
+    options = {"slope": slope, "spread": (1, *split, *[1] * len(spatial))}
     axes = tuple(range(2, groups.ndim))
-    return normalise(GroupNorm, groups, scale, shift, axes, eps, slope=slope).reshape(x.shape)
+    return normalise(GroupNorm, groups, weight, bias, axes, eps, **options).reshape(x.shape)
 
 
 def pixel_norm(x: Tensor, *, eps: float = 1e-8) -> Tensor:
@@ -275,7 +285,8 @@ def normalise(
 ) -> Tensor:
     """Apply a `Norm`; its kernel takes a shift only beside a scale of the same shape."""
     if shift is not None and (scale is None or scale.shape != shift.shape):
-        slope = options.pop("slope")
+        slope, spread = options.pop("slope"), options.get("spread")
+        shift = shift if spread is None else shift.reshape(spread)
         return bend(kind.apply(x, scale, None, axes=axes, eps=eps, **options) + shift, slope)
     return kind.apply(x, scale, shift, axes=axes, eps=eps, **options)
 
@@ -313,6 +324,9 @@ def with_running(
             fix="pass running_mean and running_var, or use the statistics of the input",
         )
     mean, var = (t.reshape(per_channel(x)) for t in running)
+    scale, shift = (
+        t.reshape(per_channel(x)) if t is not None and t.ndim == 1 else t for t in (scale, shift)
+    )
     factor = (var + eps) ** -0.5
     z = (x - mean) * (factor if scale is None else scale * factor)
     return bend(z if shift is None else z + shift, slope)
@@ -323,10 +337,7 @@ def per_channel(x: Tensor) -> tuple[int, ...]:
     return (1, x.shape[1], *[1] * (x.ndim - 2))
 
 
-def affine(
-    name: str, x: Tensor, weight: Tensor | None, bias: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """weight and bias (C,) as (1,C,1,...)."""
+def check_affine(name: str, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
     for label, t in (("weight", weight), ("bias", bias)):
         if t is not None and t.shape != (x.shape[1],):
             raise ShapeError(
@@ -334,9 +345,6 @@ def affine(
                 where=f"input {x.shape}",
                 fix=f"{label} must have shape ({x.shape[1]},)",
             )
-    shape = per_channel(x)
-    scale = None if weight is None else weight.reshape(shape)
-    return scale, None if bias is None else bias.reshape(shape)
 
 
 def check_count(name: str, x: Tensor, axes: tuple[int, ...]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from minigan_kernels.cpu.amx_plan import (
     smaller_and_smaller,
     transpose_axis,
 )
-from minigan_kernels.cpu.amx_split import BLOCK, TILE
+from minigan_kernels.cpu.amx_split import BLOCK, LINE, TILE
 from minigan_kernels.cpu.amx_weight_grad import weight_grad
 from minigan_kernels.cpu.parallel import run
 from minigan_kernels.cpu.scratch import scratch
@@ -92,7 +92,7 @@ def _blocks(channels: int) -> int:
 
 
 def _convolve(source: Array, weight: Array, result: Array, layout: Plan, transposed: bool) -> None:
-    """Block by block: pack weights, split the source, multiply."""
+    """Pack weights, split the source, multiply: all at once, or block by block if it is much."""
     if not result.size:
         return
     parts = 2 if PRECISION.get() == "tf32" else 3
@@ -100,24 +100,24 @@ def _convolve(source: Array, weight: Array, result: Array, layout: Plan, transpo
     blocks, panels = _blocks(source.shape[3]), _blocks(result.shape[3])
     with scratch() as space:
         room = space.array((threads(), ROOM), np.uint8)
-        packed_shapes = _packed_shapes(layout.taps * blocks, panels, parts, PACKED_BYTES)
-        packed = space.first_that_fits(packed_shapes, np.uint8)
+        shapes = _packed_shapes(layout.taps * blocks, panels, parts, PACKED_BYTES)
+        packed = space.first_that_fits(shapes, np.uint8)
         fixed, reach = (parts, layout.planes, blocks), (layout.y.reach, layout.x.reach)
-        planes_shapes = _planes_shapes(fixed, reach, rows, layout.x.results, N, SPLIT_BYTES)
-        planes = space.first_that_fits(planes_shapes, np.uint16)
-        block_rows, block_images = planes.shape[3] - layout.y.reach, planes.shape[5]
-        split = None
-        for panel in range(0, panels, len(packed)):
-            some = min(len(packed), panels - panel)
-            _pack(weight, packed, layout, parts, some, panel, transposed, room)
-            for n in range(0, N, block_images):
-                images = slice(n, min(n + block_images, N))
+        shapes = _planes_shapes(fixed, reach, rows, layout.x.results, N, SPLIT_BYTES)
+        planes = space.first_that_fits(shapes, np.uint16)
+        block_rows, images = planes.shape[3] - layout.y.reach, planes.shape[5]
+        done = None  # the block that is in `planes`
+        for first in range(0, panels, len(packed)):
+            some = (first, min(len(packed), panels - first))
+            _pack(weight, packed, layout, parts, *some, transposed, room)
+            for n in range(0, N, images):
+                x, y = source[n : n + images], result[n : n + images]
                 for row in range(0, rows, block_rows):
-                    block = (images, row, min(block_rows, rows - row))
-                    if split != block:
-                        _split(source, planes, layout, parts, *block)
-                        split = block
-                    _multiply(planes, packed, result, layout, parts, some, panel, *block, room)
+                    block = _Block(layout, parts, blocks, len(x), row, min(block_rows, rows - row))
+                    if done != (n, row):
+                        _split(x, planes, block)
+                        done = (n, row)
+                    _multiply(planes, packed, y, block, *some, room)
 
 
 @lru_cache(maxsize=1024)
@@ -141,13 +141,37 @@ def _planes_shapes(
     return [shape for shape in shapes if 2 * math.prod(shape) <= most] or shapes[-1:]
 
 
+class _Block(NamedTuple):
+    """Some rows of results of some images."""
+
+    layout: Plan
+    parts: int
+    blocks: int  # of 32 input channels
+    images: int
+    row: int
+    rows: int
+
+    @property
+    def height(self) -> int:
+        return self.rows + self.layout.y.reach  # of a plane
+
+    @property
+    def width(self) -> int:
+        return self.layout.x.results + self.layout.x.reach
+
+    @property
+    def part_bytes(self) -> int:
+        lines = self.layout.planes * self.blocks * self.height * self.width * self.images
+        return lines * LINE
+
+
 def _pack(
     weight: Array,
     packed: Array,
     layout: Plan,
     parts: int,
-    panels: int,
     first: int,
+    panels: int,
     transposed: bool,
     room: Array,
 ) -> None:
@@ -157,72 +181,44 @@ def _pack(
         pack_weights,
         len(layout.table) * panels * blocks,
         *(weight, packed, parts, layout.table, panels, blocks, first),
-        *(
-            outputs,
-            C,
-            height * width,
-            width,
-            layout.y.tap_step,
-            layout.x.tap_step,
-            transposed,
-            room,
-        ),
+        *(outputs, C, height * width, width),
+        *(layout.y.tap_step, layout.x.tap_step, transposed, room),
     )
 
 
-def _split(
-    source: Array, planes: Array, layout: Plan, parts: int, images: slice, row: int, rows: int
-) -> None:
-    some = source[images]
-    y, x = layout.y, layout.x
-    height, width = rows + y.reach, x.results + x.reach
+def _split(x: Array, planes: Array, block: _Block) -> None:
+    along_y, along_x = block.layout.y, block.layout.x
     run(
         split_planes,
-        layout.planes * height,
-        *(some, planes, parts, _part_bytes(layout, some.shape, height)),
-        *(*some.shape, height, width, x.planes, y.source_step, x.source_step),
-        *(y.before - row * y.source_step, x.before),
+        block.layout.planes * block.height,
+        *(x, planes, block.parts, block.part_bytes, *x.shape, block.height, block.width),
+        *(along_x.planes, along_y.source_step, along_x.source_step),
+        *(along_y.before - block.row * along_y.source_step, along_x.before),
     )
-
-
-def _part_bytes(layout: Plan, shape: tuple[int, ...], height: int) -> int:
-    width = layout.x.results + layout.x.reach
-    return 2 * BLOCK * layout.planes * _blocks(shape[3]) * height * width * shape[0]
 
 
 def _multiply(
-    planes: Array,
-    packed: Array,
-    result: Array,
-    layout: Plan,
-    parts: int,
-    panels: int,
-    first_panel: int,
-    images: slice,
-    row: int,
-    rows: int,
-    room: Array,
+    planes: Array, packed: Array, y: Array, block: _Block, first: int, panels: int, room: Array
 ) -> None:
-    some = result[images]
-    blocks, height = planes.shape[2], rows + layout.y.reach
-    part_bytes = _part_bytes(layout, (len(some), 0, 0, BLOCK * blocks), height)
-    places = layout.x.results * len(some)
+    layout, rows = block.layout, block.rows
+    places = layout.x.results * block.images
     across = -(-places // 16)
     high = -(-places // across)
-    pairs = -(-rows * across // 2)
+    pairs, all_panels = -(-rows * across // 2), layout.phases * panels
     # A task: results whose part of the planes stays in the cache, for all panels; or for some of
     # the panels if there are few results; or fewer results, if there are few panels too.
-    pairs_per_task = max(1, TASK_BYTES // (2 * high * 2 * BLOCK * parts * blocks * layout.planes))
+    pair_bytes = 2 * high * LINE * block.parts * block.blocks * layout.planes
+    pairs_per_task = max(1, TASK_BYTES // pair_bytes)
     tasks = -(-pairs // pairs_per_task)
-    groups = min(layout.phases * panels, -(-TASKS // tasks))
-    panels_per_task = -(-layout.phases * panels // groups)
+    groups = min(all_panels, -(-TASKS // tasks))
+    panels_per_task = -(-all_panels // groups)
     if tasks * groups < TASKS:
         pairs_per_task = max(1, pairs * groups // TASKS)
     run(
         multiply,
-        -(-pairs // pairs_per_task) * -(-layout.phases * panels // panels_per_task),
-        *(planes, packed, some, layout.table, parts, part_bytes, blocks, panels),
+        -(-pairs // pairs_per_task) * -(-all_panels // panels_per_task),
+        *(planes, packed, y, layout.table, block.parts, block.part_bytes, block.blocks, panels),
         *(rows, places, across, high, layout.phases, pairs_per_task, panels_per_task),
-        *(layout.entries, len(some), height, layout.x.results + layout.x.reach, row),
-        *(*some.shape[1:], layout.y.result_step, layout.x.result_step, first_panel, room),
+        *(layout.entries, block.images, block.height, block.width, block.row),
+        *(*y.shape[1:], layout.y.result_step, layout.x.result_step, first, room),
     )

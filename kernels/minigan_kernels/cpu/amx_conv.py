@@ -185,12 +185,12 @@ def _place(tile: int, places: int, across: int, high: int) -> int:
 def _sum_taps(args: int, tiles: int, phase: int, panel: int, upper: int, lower: int) -> None:
     """Two tiles of results: the sum over the taps and input channels."""
     planes, packed, table = arg(args, 0), arg(args, 1), arg(args, 3)
-    parts, part_bytes, blocks, panels = arg(args, 4), arg(args, 5), arg(args, 6), arg(args, 7)
+    parts, a_part, blocks, panels = arg(args, 4), arg(args, 5), arg(args, 6), arg(args, 7)
     places, across, high, entries = arg(args, 9), arg(args, 10), arg(args, 11), arg(args, 15)
     N, first_row = arg(args, 16), arg(args, 19)
     line, row_bytes = N * LINE, N * LINE * arg(args, 18)
     block_bytes = arg(args, 17) * row_bytes
-    step_bytes = parts * 2 * TILE
+    b_step = parts * 2 * TILE
     y0, y1 = upper // across, lower // across
     p0, p1 = _place(upper, places, across, high), _place(lower, places, across, high)
     x0, x1 = min(p0, p1) // N, (max(p0, p1) + high - 1) // N
@@ -204,28 +204,14 @@ def _sum_taps(args: int, tiles: int, phase: int, panel: int, upper: int, lower: 
         i0 = max(0, arg(entry, BEGIN_X) - shift_x - x1)
         i1 = min(columns, arg(entry, END_X) - shift_x - x0)
         plane = planes + arg(entry, PLANE) * blocks * block_bytes
-        weights = packed + step_bytes * _step(entry, panel, panels, blocks)
+        weights = packed + b_step * _step(entry, panel, panels, blocks)
         for block in range(blocks):
             for j in range(j0, j1):
                 a = plane + block * block_bytes + (shift_y + j) * row_bytes + (shift_x + i0) * line
                 a0, a1 = a + y0 * row_bytes + p0 * LINE, a + y1 * row_bytes + p1 * LINE
-                b = weights + ((block * arg(entry, ROWS) + j) * columns + i0) * step_bytes
-                b_part, steps = 2 * TILE, i1 - i0
-                products(
-                    *(
-                        tiles,
-                        parts,
-                        a0,
-                        a1,
-                        part_bytes,
-                        line,
-                        b,
-                        b + TILE,
-                        b_part,
-                        step_bytes,
-                        steps,
-                    )
-                )
+                b0 = weights + ((block * arg(entry, ROWS) + j) * columns + i0) * b_step
+                b1, b_part, steps = b0 + TILE, 2 * TILE, i1 - i0
+                products(tiles, parts, a0, a1, a_part, line, b0, b1, b_part, b_step, steps)
 
 
 @part

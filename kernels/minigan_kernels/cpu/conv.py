@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minigan_kernels.cpu import conv_plain, dense, direct, thin
+from minigan_kernels.cpu import conv_plain, dense, direct, thin, winograd
 from minigan_kernels.cpu.machine import simd
 from minigan_kernels.cpu.pack import channels_last
 from minigan_kernels.cpu.scratch import aligned
@@ -47,7 +47,8 @@ def conv(
     sizes = map(conv_length, x.shape[2:], weight.shape[2:], *options)
     y = aligned((x.shape[0], *sizes, weight.shape[0]))
     source, taps = channels_last(x), channels_last(weight)
-    _algorithm(source.shape, taps.shape, y.shape, *options).forward(source, taps, y, *options)
+    module = _algorithm("forward", source.shape, taps.shape, y.shape, *options)
+    module.forward(source, taps, y, *options)
     return y.transpose(0, 3, 1, 2)
 
 
@@ -72,7 +73,8 @@ def conv_transpose(
     sizes = map(conv_transpose_length, x.shape[2:], weight.shape[2:], s, p, output_padding, d)
     y = aligned((x.shape[0], *sizes, weight.shape[1]))
     source, taps = channels_last(x), channels_last(weight)
-    _algorithm(y.shape, taps.shape, source.shape, s, p, d).transpose(source, taps, y, s, p, d)
+    module = _algorithm("transpose", y.shape, taps.shape, source.shape, s, p, d)
+    module.transpose(source, taps, y, s, p, d)
     return y.transpose(0, 3, 1, 2)
 
 
@@ -95,11 +97,13 @@ def conv_weight_grad(
     options = _pair(stride), _pair(padding), _pair(dilation)
     dw = aligned((g.shape[1], *kernel_size, x.shape[1]))
     source, seen = channels_last(x), channels_last(g)
-    _algorithm(source.shape, dw.shape, seen.shape, *options).weight_grad(source, seen, dw, *options)
+    module = _algorithm("weight_grad", source.shape, dw.shape, seen.shape, *options)
+    module.weight_grad(source, seen, dw, *options)
     return dw.transpose(0, 3, 1, 2)
 
 
 def _algorithm(
+    operation: str,
     x: tuple[int, ...],
     weight: tuple[int, ...],
     y: tuple[int, ...],
@@ -118,6 +122,8 @@ def _algorithm(
     places = y[0] * y[1] * y[2]
     if simd() == "amx" and _amx().suits(places, inputs, outputs, kernel, stride, dilation):
         return _amx()  # 2.7 times the peak of the vector units
+    if winograd.suits(operation, x, y, weight, stride, dilation):
+        return winograd  # fewer multiplications, where the transforms cost less than they save
     return direct
 
 

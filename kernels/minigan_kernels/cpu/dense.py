@@ -9,6 +9,9 @@ With channels-last memory nothing has to be gathered where each number of the in
 Seen as matrices, with a row for each output pixel and K = KH KW C,
 
     Y = X W^T,    dX = G W,    dW = G^T X       X (rows, K), W (O, K), Y and G (rows, O)
+
+Where only a few numbers are summed for each result, writing it takes all the time: `thin` does that
+without packing anything.
 """
 
 from __future__ import annotations
@@ -17,23 +20,31 @@ from typing import Any
 
 import numpy.typing as npt
 
+from minigan_kernels.cpu import thin
 from minigan_kernels.cpu.matmul import product_into
+from minigan_kernels.cpu.thin import THIN
 
 Array = npt.NDArray[Any]
 Pair = tuple[int, int]
 
 
 def takes(size: Pair, kernel_size: Pair, stride: Pair, padding: Pair) -> bool:
-    """Whether these kernels are for a convolution of images of this size (H, W)."""
-    if padding != (0, 0):
-        return False
-    return size == kernel_size or (kernel_size == (1, 1) and stride == (1, 1))
+    """Whether these kernels are for a convolution of images of this size (H, W).
+
+    If its input may be larger than its output needs, the caller looks at the output as well: it
+    is 1x1, or as large as the input.
+    """
+    pixel = kernel_size == stride == (1, 1)
+    return padding == (0, 0) and (pixel or size == kernel_size)
 
 
 def forward(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair) -> None:
     """y = conv(x, weight).   x (N,H,W,C), weight (O,KH,KW,C), y (N,Ho,Wo,O)."""
     w = _rows(weight, weight.size // weight.shape[0])
-    product_into(_rows(x, w.shape[1]), w.T, _rows(y, y.shape[3]))
+    if w.shape[1] <= THIN:
+        thin.forward(x, weight, y, stride, padding, dilation)
+    else:
+        product_into(_rows(x, w.shape[1]), w.T, _rows(y, y.shape[3]))
 
 
 def transpose(
@@ -41,7 +52,10 @@ def transpose(
 ) -> None:
     """x = conv_transpose(g, weight), the input gradient of `forward`."""
     w = _rows(weight, weight.size // weight.shape[0])
-    product_into(_rows(g, w.shape[0]), w, _rows(x, w.shape[1]))
+    if w.shape[0] <= THIN and weight.shape[1:3] == (1, 1):
+        thin.transpose(g, weight, x, stride, padding, dilation)
+    else:
+        product_into(_rows(g, w.shape[0]), w, _rows(x, w.shape[1]))
 
 
 def weight_grad(x: Array, g: Array, dw: Array, stride: Pair, padding: Pair, dilation: Pair) -> None:

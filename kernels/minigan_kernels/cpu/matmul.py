@@ -83,8 +83,8 @@ def _stack(a: Array, b: Array) -> Array:
         return np.matmul(a, b)
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     c = aligned((*lead, a.shape[-2], b.shape[-1]))
-    flat = [np.broadcast_to(x, (*lead, *x.shape[-2:])).reshape(-1, *x.shape[-2:]) for x in (a, b)]
-    multiply(*flat, c.reshape(-1, *c.shape[-2:]))
+    a, b = (np.broadcast_to(x, (*lead, *x.shape[-2:])).reshape(-1, *x.shape[-2:]) for x in (a, b))
+    multiply(a, b, c.reshape(-1, *c.shape[-2:]))
     return c
 
 

@@ -254,10 +254,9 @@ def _apply(a: int, task: int) -> None:
                 put(dx + o, fma(h, factor, fma(u, tilt, lift)), left)
 
 
-@kernel
-def differentiate(args: int, task: int, thread: int) -> None:
-    """Prepare, measure, finish dx as well as dscale and dshift, apply."""
-    a = arg(args, 0)
+@part
+def _step(a: int, task: int) -> None:
+    """One task of prepare, measure, finish (dx as well as dscale and dshift), apply."""
     counters, tasks, prepared = a + 8 * COUNTERS, arg(a, TASKS), arg(a, FINISH_TASKS)
     measured = prepared + tasks
     finished = measured + prepared + arg(a, AFFINE_TASKS)
@@ -278,6 +277,14 @@ def differentiate(args: int, task: int, thread: int) -> None:
     else:
         wait(counters, 2, finished - measured)
         _apply(a, task - finished)
+
+
+@kernel
+def differentiate(args: int, task: int, thread: int) -> None:
+    """Some neighbouring tasks of all steps."""
+    a = arg(args, 0)
+    for each in range(task * arg(args, 1), (task + 1) * arg(args, 1)):
+        _step(a, each)
 
 
 @kernel

@@ -288,10 +288,9 @@ def _apply(a: int, task: int) -> None:
                 put(y + o, bend(z, z, slope), left)
 
 
-@kernel
-def normalise(args: int, task: int, thread: int) -> None:
-    """Measure, prepare, apply."""
-    a = arg(args, 0)
+@part
+def _step(a: int, task: int) -> None:
+    """One task of measure, prepare, apply."""
     counters, tasks, prepared = a + 8 * COUNTERS, arg(a, TASKS), arg(a, FINISH_TASKS)
     if task < tasks:
         _measure(a, task)
@@ -303,3 +302,11 @@ def normalise(args: int, task: int, thread: int) -> None:
     else:
         wait(counters, 1, prepared)
         _apply(a, task - tasks - prepared)
+
+
+@kernel
+def normalise(args: int, task: int, thread: int) -> None:
+    """Some neighbouring tasks of all steps."""
+    a = arg(args, 0)
+    for each in range(task * arg(args, 1), (task + 1) * arg(args, 1)):
+        _step(a, each)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from minigan_kernels.cpu.flat import dense_order, like
 from minigan_kernels.cpu.norm_gradient import differentiate, rows_of_a_map, sum_maps
 from minigan_kernels.cpu.norm_kernels import CELLS, COUNT, COUNTERS, DSCALE, DSHIFT, FEW, normalise
-from minigan_kernels.cpu.parallel import run
+from minigan_kernels.cpu.parallel import Kernel, run
 from minigan_kernels.cpu.planes import Planes, planes_of
 from minigan_kernels.cpu.scratch import Space, scratch
 from minigan_kernels.cpu.simd import LANES
@@ -42,8 +42,8 @@ class Plan:
     shared: bool  # the same map for all p
     spread: bool  # scale and shift must be written out for each plane
     tasks: int  # of normalise
-    gradient_tasks: int  # of differentiate without its last step, dx
-    dx_tasks: int
+    gradient_tasks: int  # of differentiate without its last step
+    dx_tasks: int  # of that step
 
     def dense(self, a: Array) -> Array:
         """An array in the memory order of x, itself if it is so already."""
@@ -77,7 +77,7 @@ def norm(
     mean, rstd = np.empty((2, *plan.statistics))
     with scratch() as space:
         arrays = x, None, y, plan.affine(scale), plan.affine(shift), mean, rstd, None, None
-        run(normalise, plan.tasks, _block(plan, space, arrays, (eps, slope, base)))
+        _run_steps(normalise, plan, plan.tasks, _block(plan, space, arrays, (eps, slope, base)))
     return y, plan.back(mean), plan.back(rstd)
 
 
@@ -107,7 +107,8 @@ def norm_backward(
     gradients = (None, None) if plan.shared else (dscale, dshift)
     with scratch() as space:
         block = _block(plan, space, (*arrays, *gradients), (0.0, slope, base))
-        run(differentiate, plan.gradient_tasks + (plan.dx_tasks if needs[0] else 0), block)
+        tasks = plan.gradient_tasks + (plan.dx_tasks if needs[0] else 0)
+        _run_steps(differentiate, plan, tasks, block)
         if plan.shared and (needs[1] or needs[2]):
             block[DSCALE], block[DSHIFT] = _address(dscale), _address(dshift)
             _, length, after = plan.planes.size
@@ -230,6 +231,14 @@ def _block(
     work[COUNT : COUNT + 4] = (plan.count, *options)
     cells[COUNTERS:] = 0
     return cells
+
+
+def _run_steps(kernel: Kernel, plan: Plan, tasks: int, block: Array) -> None:
+    """A small array is one task of all steps: threads are not worth their start."""
+    if plan.dx_tasks == 1:
+        run(kernel, 1, block, tasks)
+    else:
+        run(kernel, tasks, block, 1)
 
 
 def _address(a: Array | None) -> int:

@@ -343,7 +343,7 @@ def _slice(args: int, task: int) -> Any:
 
 @part
 def _array(args: int, row: int, column: int, start: int) -> int:
-    """Where the task's numbers of p (column 0), g (1) or memory begin; 0: there is no such array."""
+    """Where the task's numbers of p (column 0), g (1) or memory begin; 0: no such array."""
     found = load_i64(row + 16 + 8 * column)
     return load_i64(found + arg(args, 2)) + start if found else 0
 

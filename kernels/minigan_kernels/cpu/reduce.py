@@ -34,7 +34,7 @@ def axis_sum(x: Array, axes: tuple[int, ...]) -> Array:
     kept = [i for i in order if i not in axes]
     sums = _sum(x, [(x.shape[i], i in axes) for i in order if x.shape[i] > 1])
     y = sums.astype(np.float32).reshape([x.shape[i] for i in kept])
-    return y.transpose(np.argsort(np.argsort(kept)))
+    return y.transpose(np.argsort(kept))
 
 
 def _sum(x: Array, axes: list[tuple[int, bool]]) -> Array:

@@ -23,12 +23,14 @@ from minigan_kernels.cpu.layout import dense, memory_order, restore
 from minigan_kernels.cpu.parallel import arg, kernel, run
 from minigan_kernels.cpu.scratch import aligned, scratch
 from minigan_kernels.cpu.simd import (
+    BYTES,
     LANES,
     fma,
     load,
-    load_f32,
+    load_f64,
     load_i64,
     spread,
+    store,
     transpose,
 )
 from minigan_kernels.cpu.threads import threads
@@ -72,7 +74,7 @@ def plane_map(
 
 
 _Table = tuple[Array, Array]
-_SAME = np.zeros((1, 1), np.int64), np.ones((1, 1), np.float32)  # of one line: itself
+_SAME = np.zeros((1, 1), np.int64), np.ones((1, 1))  # of one line: itself
 
 
 def _rows_of_numpy(x: Array, index: Array, weight: Array) -> Array:
@@ -110,19 +112,34 @@ def _map_lines(x: Array, rows: _Table, columns: _Table | None) -> Array:
 
 
 def _for_kernels(table: _Table) -> _Table:
-    return np.ascontiguousarray(table[0], np.int64), np.ascontiguousarray(table[1], np.float32)
+    return np.ascontiguousarray(table[0], np.int64), np.ascontiguousarray(table[1], np.float64)
 
 
 @part
 def _mix(x: int, step: int, index: int, weight: int, taps: int, y: int, count: int) -> None:
     """y[:count] = sum over taps of weight * the numbers at x + index * step."""
-    for i in range(0, count, LANES):
+    done = 0
+    while count - done >= 4 * LANES:
+        m0 = m1 = m2 = m3 = spread(np.float32(0))
+        for k in range(taps):
+            place = load_i64(index + 8 * k)
+            if place >= 0:
+                p, w = x + place * step + 4 * done, spread(np.float32(load_f64(weight + 8 * k)))
+                m0, m1 = fma(w, load(p), m0), fma(w, load(p + BYTES), m1)
+                m2, m3 = fma(w, load(p + 2 * BYTES), m2), fma(w, load(p + 3 * BYTES), m3)
+        to = y + 4 * done
+        store(to, m0)
+        store(to + BYTES, m1)
+        store(to + 2 * BYTES, m2)
+        store(to + 3 * BYTES, m3)
+        done += 4 * LANES
+    for i in range(done, count, LANES):
         mixed = spread(np.float32(0))
         for k in range(taps):
             place = load_i64(index + 8 * k)
             if place >= 0:
                 v = take(x + place * step + 4 * i, count - i)
-                mixed = fma(spread(load_f32(weight + 4 * k)), v, mixed)
+                mixed = fma(spread(np.float32(load_f64(weight + 8 * k))), v, mixed)
         put(y + 4 * i, mixed, count - i)
 
 
@@ -134,19 +151,19 @@ def _map_line(args: int, task: int, thread: int) -> None:
     work, each = arg(args, 14) + 4 * thread * arg(args, 15), arg(args, 16)
     for line in range(task * each, least(arg(args, 2), (task + 1) * each)):
         image, row = x + line // rows_out * height * length, line % rows_out
-        index, weight = arg(args, 8) + 8 * taps * row, arg(args, 9) + 4 * taps * row
+        index, weight = arg(args, 8) + 8 * taps * row, arg(args, 9) + 8 * taps * row
         to = y + 4 * line * columns_out * inner
         column_taps = arg(args, 13)
         if column_taps == 0:
             _mix(image, length, index, weight, taps, to, length // 4)
             continue
         mixed = work
-        if taps == 1 and load_f32(weight) == 1 and load_i64(index) >= 0:
+        if taps == 1 and load_f64(weight) == 1 and load_i64(index) >= 0:
             mixed = image + load_i64(index) * length
         else:
             _mix(image, length, index, weight, taps, work, length // 4)
         for j in range(columns_out):
-            index, weight = arg(args, 11) + 8 * column_taps * j, arg(args, 12) + 4 * column_taps * j
+            index, weight = arg(args, 11) + 8 * column_taps * j, arg(args, 12) + 8 * column_taps * j
             _mix(mixed, 4 * inner, index, weight, column_taps, to + 4 * j * inner, inner)
 
 
@@ -173,12 +190,12 @@ def _map_sixteen_lines(args: int, task: int, thread: int) -> None:
     count = least(LANES, lines - first)
     for r in range(count):
         image, row = x + 4 * ((first + r) // rows_out * height * width), (first + r) % rows_out
-        index, weight = arg(args, 8) + 8 * taps * row, arg(args, 9) + 4 * taps * row
+        index, weight = arg(args, 8) + 8 * taps * row, arg(args, 9) + 8 * taps * row
         _mix(image, 4 * width, index, weight, taps, mixed + 4 * whole * r, width)
     for j in range(0, width, LANES):
         transpose(mixed + 4 * j, 4 * whole, lanes + 4 * LANES * j, 4 * LANES)
     for j in range(columns_out):
-        index, weight = arg(args, 11) + 8 * column_taps * j, arg(args, 12) + 4 * column_taps * j
+        index, weight = arg(args, 11) + 8 * column_taps * j, arg(args, 12) + 8 * column_taps * j
         _mix(lanes, 4 * LANES, index, weight, column_taps, result + 4 * LANES * j, LANES)
     tile = mixed  # no longer needed
     for j in range(0, columns_out, LANES):

@@ -11,12 +11,7 @@ meets is one run of numbers: KW taps times c channels. The convolution is then a
 with m = (kw, channel) and no gathering at all: neighbouring rows of the left matrix overlap. Only
 the rows that a task reads are copied, to put zeros around them.
 
-**Thick input, thin result** (`_collect`). First the products of every pixel with every tap,
-
-    T[q, u, (kh, kw, c)] = sum over o of  x[n, q, u, o]  W[o, (kh, kw, c)]
-
-then each number of the result is the sum of those that fall on it. A ring of rows of T stays in the
-cache. The rows are added up first, with whole vectors, and then the columns.
+**Thick input, thin result**: see thin_result.py.
 
 **Weight gradient** (`_correlate`). The same run of the thin side, as a column, times the channels
 of the thick side, as a row, summed over all pixels: dW[kh, m, :] = sum x[.., m] g[..., :]. Tasks
@@ -38,7 +33,8 @@ from minigan_kernels.cpu.matmul import add_parts
 from minigan_kernels.cpu.microkernel import PANEL, PANEL_BYTES
 from minigan_kernels.cpu.parallel import arg, kernel, part, run
 from minigan_kernels.cpu.scratch import scratch
-from minigan_kernels.cpu.simd import LANES, load, load_f32, spread, store, store_f32
+from minigan_kernels.cpu.simd import LANES, spread, store
+from minigan_kernels.cpu.thin_result import thick_to_thin
 from minigan_kernels.cpu.threads import threads
 from minigan_kernels.cpu.tiles import copy_rows, pack_panels, tiles, times_panel
 
@@ -48,7 +44,6 @@ Shape = tuple[int, ...]
 
 THIN = 4  # channels
 TASKS = 32  # at most so many, of about equal numbers of rows
-STRIPS = 4  # of an image whose rows are needed by several rows of the result
 LEAST = 1 << 18  # multiply-adds of a task
 BLOCK = 128  # pixels whose vectors stay in the first-level cache
 
@@ -67,7 +62,7 @@ def forward(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dila
         return
     # T[(kh, kw, o)] = sum over c of x[c] w[o, kh, kw, c]
     matrix = weight.transpose(1, 2, 0, 3).reshape(-1, c).T
-    _thick_to_thin(x, matrix, y, (kh, kw), stride, padding, gather=True)
+    thick_to_thin(x, matrix, y, (kh, kw), stride, padding, gather=True)
 
 
 def transpose(
@@ -76,7 +71,7 @@ def transpose(
     """x = conv_transpose(g, weight), the input gradient of `forward`."""
     o, kh, kw, c = weight.shape
     if c <= THIN:
-        _thick_to_thin(g, weight.reshape(o, -1), x, (kh, kw), stride, padding, gather=False)
+        thick_to_thin(g, weight.reshape(o, -1), x, (kh, kw), stride, padding, gather=False)
         return
     # With stride one it is a convolution with the flipped kernel.
     flipped = weight[:, ::-1, ::-1].transpose(1, 2, 0, 3).reshape(-1, c)
@@ -140,49 +135,6 @@ def _cells(
     cells = (*thin, *thick, *kernel_size, *stride, *padding, per_task, block, 4 * pitch)
     sizes = 4 * strip, 4 * (work - panels), 4 * work
     return np.array((*cells, *sizes), np.int64), work, -(-rows // per_task)
-
-
-def _thick_to_thin(
-    thick: Array,
-    matrix: Array,
-    thin: Array,
-    kernel_size: Pair,
-    stride: Pair,
-    padding: Pair,
-    gather: bool,
-) -> None:
-    """The second way; matrix (o, (kh, kw, c)).
-
-    `gather`: result i takes tap k of source i s - p + k; otherwise source i gives its tap k to
-    result i s - p + k.
-    """
-    cells, work, tasks = _ring_cells(thick.shape, thin.shape, kernel_size, stride, padding, gather)
-    with scratch() as space:
-        buffers = space.array((threads(), work))
-        run(_collect, tasks, thick, matrix, *matrix.strides, thin, buffers, cells)
-
-
-@functools.lru_cache(1024)
-def _ring_cells(
-    thick: Shape, thin: Shape, kernel_size: Pair, stride: Pair, padding: Pair, gather: bool
-) -> tuple[Array, int, int]:
-    """Sizes for `_collect`, a thread's working memory in numbers, and the number of tasks.
-
-    A task has a strip of rows of one image. Rows of products that two strips need are made twice.
-    """
-    n, q, u, o = thick
-    _, h, w, c = thin
-    kh, kw = kernel_size
-    strips = max(1, min(-(-STRIPS // max(n, 1)), h // (4 * kh)))
-    rows = -(-h // strips)
-    ring = kh if gather else (kh - 1) // stride[0] + 1
-    t_pixel = -(-kh * kw * c // LANES) * LANES  # numbers
-    v_pixel = -(-kw * c // LANES) * LANES
-    products, sums = ring * u * t_pixel + v_pixel, u * v_pixel
-    work = products + sums + o * -(-t_pixel // PANEL) * PANEL
-    cells = (q, u, o, h, w, c, *kernel_size, *stride, *padding, gather, rows, ring)
-    sizes = 4 * t_pixel, 4 * v_pixel, 4 * products, 4 * sums, 4 * work
-    return np.array((*cells, *sizes), np.int64), work, n * -(-h // rows)
 
 
 @part
@@ -266,96 +218,3 @@ def _correlate(args, task, thread):  # type: ignore[no-untyped-def]
                 tiles(width, m, A, 4, s_x * c * 4, w, count, s_y * pitch, B, pixel, C, z_row, add)
         add = 1
         row += count
-
-
-@kernel
-def _collect(args, task, thread):  # type: ignore[no-untyped-def]
-    """Some rows of a thin result: products of rows of the thick image, then their sums."""
-    cells = arg(args, 6)
-    Q, U, o = arg(cells, 0), arg(cells, 1), arg(cells, 2)
-    H, W, c = arg(cells, 3), arg(cells, 4), arg(cells, 5)
-    kh, kw, s_y, s_x = arg(cells, 6), arg(cells, 7), arg(cells, 8), arg(cells, 9)
-    p_y, p_x, gather, rows = arg(cells, 10), arg(cells, 11), arg(cells, 12), arg(cells, 13)
-    ring, t_pixel, v_pixel = arg(cells, 14), arg(cells, 15), arg(cells, 16)
-    T = arg(args, 5) + thread * arg(cells, 19)
-    V = T + arg(cells, 17)
-    panels = V + arg(cells, 18)
-    lanes = kh * kw * c
-    pack_panels(arg(args, 1), arg(args, 2), arg(args, 3), o, lanes, panels, o * PANEL_BYTES)
-    per_image = (H + rows - 1) // rows
-    n, y0 = task // per_image, task % per_image * rows
-    source = arg(args, 0) + n * Q * U * o * 4
-    made = 0  # rows of T
-    for y in range(y0, min(H, y0 + rows)):
-        # Source rows that meet row y, from the lowest to the highest.
-        if gather:
-            low, high = y * s_y - p_y, y * s_y - p_y + kh - 1
-        else:
-            low, high = -((kh - 1 - y - p_y) // s_y), (y + p_y) // s_y
-        made = max(made, low)
-        while made <= min(high, Q - 1):
-            row, A = T + made % ring * U * t_pixel, source + made * U * o * 4
-            for j in range(0, lanes, PANEL):
-                width = (min(PANEL, lanes - j) + LANES - 1) // LANES
-                B, C = panels + j * o * 4, row + 4 * j
-                tiles(width, U, A, o * 4, 4, o, 1, 0, B, PANEL_BYTES, C, t_pixel, 0)
-            made += 1
-        _add_rows(
-            T,
-            V,
-            U,
-            max(low, 0),
-            min(high, Q - 1),
-            y,
-            ring,
-            gather,
-            s_y,
-            p_y,
-            kw * c,
-            t_pixel,
-            v_pixel,
-        )
-        out = arg(args, 4) + (n * H + y) * W * c * 4
-        for i in range(W * c):
-            store_f32(out + 4 * i, np.float32(0))
-        for k in range(kw):
-            _add_column(V, out, U, W, k, gather, s_x, p_x, c, v_pixel)
-
-
-@part
-def _add_rows(T, V, U, low, high, y, ring, gather, s_y, p_y, run_length, t_pixel, v_pixel):  # type: ignore[no-untyped-def]
-    """V[u, (kw, c)] = sum over the source rows that meet row y of their tap row."""
-    zero = spread(np.float32(0))
-    if low > high:
-        for i in range(0, U * v_pixel, 64):
-            store(V + i, zero)
-    for q in range(low, high + 1):
-        k = q - y * s_y + p_y if gather else y + p_y - q * s_y
-        row = T + q % ring * U * t_pixel + k * run_length * 4
-        for u in range(U):
-            for i in range(0, v_pixel, 64):
-                value = load(row + u * t_pixel + i)
-                if q > low:
-                    value = load(V + u * v_pixel + i) + value
-                store(V + u * v_pixel + i, value)
-
-
-@part
-def _add_column(V, out, U, W, k, gather, s_x, p_x, c, v_pixel):  # type: ignore[no-untyped-def]
-    """Add column k of the kernel to a row of the result."""
-    if gather:  # x takes from u = x s - p + k
-        first = max(0, -((k - p_x) // s_x))
-        last = min(W - 1, (U - 1 - k + p_x) // s_x)
-        a, a_step = first * s_x - p_x + k, s_x
-        b, b_step = first, 1
-    else:  # u gives to x = u s - p + k
-        first = max(0, -((k - p_x) // s_x))
-        last = min(U - 1, (W - 1 - k + p_x) // s_x)
-        a, a_step = first, 1
-        b, b_step = first * s_x - p_x + k, s_x
-    a, b = V + a * v_pixel + k * c * 4, out + b * c * 4
-    for _ in range(last - first + 1):
-        for i in range(c):
-            store_f32(b + 4 * i, load_f32(b + 4 * i) + load_f32(a + 4 * i))
-        a += a_step * v_pixel
-        b += b_step * c * 4

@@ -132,44 +132,27 @@ def _round(channels: int) -> int:
 
 def forward(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair) -> None:
     """y[n,i,o] = sum over k, c of x[n, i s - p + k, c] w[o,k,c]."""
-    outputs, high, wide, C = weight.shape
-    _, H, W, _ = y.shape
+    _, high, wide, C = weight.shape
     f, s = _of(weight, stride, dilation), stride[0]
-    taps = (weight, 4, 4 * high * wide * C, high, wide, f.r, s, 0, 0, 4 * C, f.weight.address)
-    lines = (H, W, 4 * H * W * outputs, 4 * W * outputs, 4 * outputs)
-    origin = (-padding[0], -padding[1])
-    _convolve(f, x, origin, s, taps, outputs, (_address(y), *lines))
+    steps = (4, 4 * high * wide * C)
+    taps = (weight, *steps, high, wide, f.r, s, 0, 0, s, 0, 4 * C, f.weight.address)
+    _convolve(f, x, (-padding[0], -padding[1], s, s), (0, 0, 1), taps, y, (s, 1))
 
 
 def transpose(
     g: Array, weight: Array, x: Array, stride: Pair, padding: Pair, dilation: Pair
 ) -> None:
-    """x[n, i s - p + k, c] = sum over i, k, o of g[n,i,o] w[o,k,c]: one convolution per phase."""
-    _, high, wide, C = weight.shape
-    _, H, W, _ = x.shape
-    f, s = _of(weight, stride, dilation), stride[0]
-    for row in range(min(s, H)):
-        top, first_row = _flipped(row, high, s, padding[0])
-        for column in range(min(s, W)):
-            left, first_column = _flipped(column, wide, s, padding[1])
-            first = (first_row, first_column)
-            steps = (4 * high * wide * C, 4)
-            taps = (weight, *steps, high, wide, f.r, -s, *first, 4 * C, f.weight.address)
-            size = (-(-(H - row) // s), -(-(W - column) // s))
-            lines = (*size, 4 * H * W * C, 4 * s * W * C, 4 * s * C)
-            start = _address(x) + 4 * C * (row * W + column)
-            _convolve(f, g, (top, left), 1, taps, C, (start, *lines))
+    """x[n, i s - p + k, c] = sum over i, k, o of g[n,i,o] w[o,k,c]: one convolution per phase.
 
-
-def _flipped(phase: int, kernel: int, s: int, p: int) -> tuple[int, int]:
-    """Output q s + phase is the sum over j of g[q + start + j] w[last - s j]: (start, last).
-
-    The taps that meet it are k = a, a + s .. last with a = (phase + p) mod s, and tap k meets
-    g[(q s + phase + p - k) / s].
+    Position q s + b meets the r taps k = a, a + s .. with a = (b + p) mod s. Tap k meets
+    g[(q s + b + p - k) / s]: the last tap, a + s (r - 1), meets g[q + (b + p) // s - (r - 1)].
     """
-    last = (phase + p) % s
-    last += (kernel - 1 - last) // s * s
-    return (phase + p - last) // s, last
+    _, high, wide, C = weight.shape
+    f, s = _of(weight, stride, dilation), stride[0]
+    last = f.r - 1
+    start, steps = (-last, -last, 1, s), (4 * high * wide * C, 4)
+    taps = (weight, *steps, high, wide, f.r, -s, *padding, s, s * last, 4 * C, f.weight.address)
+    _convolve(f, g, start, (*padding, s), taps, x, (1, s))
 
 
 def weight_grad(x: Array, g: Array, dw: Array, stride: Pair, padding: Pair, dilation: Pair) -> None:
@@ -191,9 +174,9 @@ def weight_grad(x: Array, g: Array, dw: Array, stride: Pair, padding: Pair, dila
         for first in range(0, tiles.total, blocks * block):
             count = min(blocks * block, tiles.total - first)
             grid = (tiles.high, tiles.wide, first, count, block, LIFTED)
-            x_pixels = (*_image(x), -padding[0], -padding[1], s, s, n, f.m)
-            g_pixels = (*_image(g), 0, 0, 1, 1, f.m, f.m)
-            tasks, end = -(-count // LIFTED), (memory, each)
+            x_pixels = (x, *x.shape[1:], -padding[0], -padding[1], s, s, n, f.m)
+            g_pixels = (g, *g.shape[1:], 0, 0, 1, 1, f.m, f.m)
+            tasks, end = -(-count // LIFTED), (memory, each, 0, 0, 1)
             run(lift, tasks, *x_pixels, *grid, v, n, PANEL, panels, f.input.address, *end)
             run(lift, tasks, *g_pixels, *grid, d, n, group, groups, f.gradient.address, *end)
             sizes = (count, block, n, group, outputs, C, s, memory, each)
@@ -204,35 +187,35 @@ def weight_grad(x: Array, g: Array, dw: Array, stride: Pair, padding: Pair, dila
 def _convolve(
     f: Transforms,
     x: Array,
-    origin: Pair,
-    phases: int,
+    start: Sequence[int],
+    shift: Sequence[int],
     taps: Sequence[Any],
-    outputs: int,
-    pixels: Sequence[int],
+    y: Array,
+    phases: tuple[int, int],
 ) -> None:
-    """Convolve the phases of x, from row and column `origin` on, and add them up.
-
-    `taps` describe the weight, `pixels` (address, H, W, strides) the result to `multiply`.
-    """
+    """Convolve phases of x: of the first kind they are added up, of the second they become phases
+    of y. `start`, `shift` and `taps` say where they begin: see `lift` and `multiply`."""
     N, _, _, C = x.shape
-    n = f.n
-    tiles = _tiles(N, pixels[1], pixels[2], f.m)
+    _, H, W, outputs = y.shape
+    n, added, apart = f.n, *phases
+    tiles = _tiles(N, -(-H // apart), -(-W // apart), f.m)
     panels, chunk = -(-outputs // PANEL), _part(C, CHUNK, LANES)
-    chunks, block = -(-C // chunk), _block(n, tiles.total, panels)
-    size = n * n * phases * phases * chunks * (block * chunk + GAP // 4)
+    chunks, block = -(-C // chunk), _block(n, tiles.total, panels * apart**2)
+    size = n * n * (added * apart) ** 2 * chunks * (block * chunk + GAP // 4)
     each = TABLES + n * n * ((chunk + block) * PANEL_BYTES + 2 * GAP)
+    pixels = (y, H, W, 4 * H * W * outputs, 4 * W * outputs, 4 * outputs, f.m)
     with scratch() as space:
         v, blocks = _points(space, -(-tiles.total // block), size)
         memory = space.array((threads() * each // 4,))
         for first in range(0, tiles.total, blocks * block):
             count = min(blocks * block, tiles.total - first)
             grid = (tiles.high, tiles.wide, first, count, block, LIFTED)
-            start = (*_image(x), *origin, phases, phases, n, f.m)
-            end = (v, n, chunk, chunks, f.input.address, memory, each)
-            run(lift, -(-count // LIFTED), *start, *grid, *end)
-            sizes = (count, block, chunk, chunks, C, phases, outputs, n, memory, each)
-            result = (*pixels, f.m, first, tiles.high, tiles.wide, f.output.address)
-            run(multiply, panels * -(-count // block), v, *sizes, *taps, *result)
+            end = (v, n, chunk, chunks, f.input.address, memory, each, *shift)
+            run(lift, -(-count // LIFTED), x, *x.shape[1:], *start, n, f.m, *grid, *end)
+            tasks = apart**2 * panels * -(-count // block)
+            sizes = (v, count, block, chunk, chunks, C, *phases, outputs, n, memory, each)
+            result = (*pixels, first, tiles.high, tiles.wide, f.output.address)
+            run(multiply, tasks, *sizes, *taps, *result)
 
 
 def _block(n: int, tiles: int, panels: int) -> int:
@@ -250,16 +233,6 @@ def _points(space: Space, blocks: int, size: int) -> tuple[Array, int]:
     shapes = [(b * size,) for b in range(most, 0, -1)]
     memory = space.first_that_fits(shapes)
     return memory, memory.size // size
-
-
-def _image(x: Array) -> tuple[Any, ...]:
-    _, H, W, C = x.shape
-    return x, H, W, C
-
-
-def _address(x: Array) -> int:
-    address: int = x.__array_interface__["data"][0]
-    return address
 
 
 def _of(weight: Array, stride: Pair, dilation: Pair) -> Transforms:

@@ -63,8 +63,8 @@ def place(tile: int, high: int, wide: int) -> Steps:
 def lift(args: int, task: int, thread: int) -> None:
     """Pixels of some tiles to points; one task per `group` tiles.
 
-    Tile (i, j) has `size` x `size` pixels, `step` apart, from row top + step i `move` on; the
-    phases begin 0 .. phases-1 rows and columns further.
+    Tile (i, j) has `size` x `size` pixels, `step` apart, of each of phases x phases images: rows of
+    phase a from top + (shift + a) // `slow` + `step` `move` i on, columns likewise.
     """
     x, H, W, C = arg(args, 0), arg(args, 1), arg(args, 2), arg(args, 3)
     top, left, step, phases = arg(args, 4), arg(args, 5), arg(args, 6), arg(args, 7)
@@ -72,14 +72,15 @@ def lift(args: int, task: int, thread: int) -> None:
     first, tiles, block, group = arg(args, 12), arg(args, 13), arg(args, 14), arg(args, 15)
     v, n, chunk, chunks = arg(args, 16), arg(args, 17), arg(args, 18), arg(args, 19)
     function, memory = arg(args, 20), arg(args, 21) + thread * arg(args, 22)
+    shift_row, shift_column, slow = arg(args, 23), arg(args, 24), arg(args, 25)
     point = 4 * block * chunk + GAP
     steps = 4 * C * W * step, 4 * C * step, BYTES
     for t in range(task * group, min(tiles, task * group + group)):
         image, i, j = place(first + t, high, wide)
         result = v + t // block * (phases * phases * chunks * n * n * point) + t % block * 4 * chunk
         for phase in range(phases * phases):
-            y = top + phase // phases + step * i * move
-            z = left + phase % phases + step * j * move
+            y = top + (shift_row + phase // phases) // slow + step * i * move
+            z = left + (shift_column + phase % phases) // slow + step * j * move
             source = x + 4 * C * ((image * H + y) * W + z)
             # rows i0 <= i < i1 and columns j0 <= j < j1 of the tile lie inside the image
             i0, i1 = max(0, -(y // step)), min(size, -((y - H) // step))

@@ -59,31 +59,36 @@ def product(
 
 @kernel
 def multiply(args: int, task: int, thread: int) -> None:
-    """Points of some tiles, and weights, to pixels; one task per block of tiles and panel.
+    """Points and weights to pixels; one task per phase of the result, block of tiles and panel.
 
-    Arguments 11 to 21 are those of `_weights`, 22 to 32 those of `_lower`.
+    `added` x `added` phases of the input are added up, `phases` x `phases` of the result stand
+    side by side, and one of these numbers is 1. Arguments 12 to 24 are those of `_weights`, 25 to
+    35 those of `_lower`.
     """
     v, tiles, block = arg(args, 0), arg(args, 1), arg(args, 2)
-    chunk, chunks, C, phases = arg(args, 3), arg(args, 4), arg(args, 5), arg(args, 6)
-    outputs, n, memory = arg(args, 7), arg(args, 8), arg(args, 9) + thread * arg(args, 10)
-    panels = -(-outputs // PANEL)
-    b, o = task // panels, task % panels * PANEL
+    chunk, chunks, C = arg(args, 3), arg(args, 4), arg(args, 5)
+    added, phases, outputs = arg(args, 6), arg(args, 7), arg(args, 8)
+    n, memory = arg(args, 9), arg(args, 10) + thread * arg(args, 11)
+    panels, blocks = -(-outputs // PANEL), -(-tiles // block)
+    o, b, phase = task % panels * PANEL, task // panels % blocks, task // panels // blocks
     count, lanes = min(block, tiles - b * block), min(PANEL, outputs - o)
     v_point, u_point = 4 * block * chunk + GAP, chunk * PANEL_BYTES + GAP
     m_point = block * PANEL_BYTES + GAP
     u = memory + TABLES
     m = u + n * n * u_point
-    A = v + b * phases * phases * chunks * n * n * v_point
-    for k in range(phases * phases * chunks):
-        phase, c = k // chunks, k % chunks * chunk
+    terms = added * added * chunks
+    A = v + (b * phases * phases + phase) * terms * n * n * v_point
+    for k in range(terms):
+        part_of, c = k // chunks, k % chunks * chunk
         K = min(chunk, C - c)
-        origin = (phase // phases, phase % phases)
-        _weights(args + 8 * 11, origin, (c, K), (o, lanes), n, u, u_point, memory)
+        origin = (part_of // added + phase // phases, part_of % added + phase % phases)
+        _weights(args + 8 * 12, origin, (c, K), (o, lanes), n, u, u_point, memory)
         for f in range(n * n):
             B, to = u + f * u_point, m + f * m_point
             product(count, A, 4 * chunk, 4, K, B, to, k > 0, memory + SUMS)
             A += v_point
-    _lower(args + 8 * 22, b * block, count, (o, lanes), n, m, m_point, memory)
+    origin = (phase // phases, phase % phases)
+    _lower(args + 8 * 25, phases, origin, b * block, count, (o, lanes), n, m, m_point, memory)
 
 
 @part
@@ -100,11 +105,14 @@ def _weights(
     """Transform the weights of some input channels and a panel of outputs: (first, count) each.
 
     The weight of channel k and output o lies at k `k_step` + o `o_step`, one of which is 4 bytes.
-    Tap (i, j) is the one at row top + `tap` i, column left + `tap` j, or zero if there is none.
+    Tap (i, j) is the one at row top + `tap` i, column left + `tap` j, or zero if there is none;
+    phase a begins at row (shift + a) mod `phases` + `last` and at the column likewise.
     """
     w, k_step, o_step = arg(args, 0), arg(args, 1), arg(args, 2)
     high, wide, r, tap = arg(args, 3), arg(args, 4), arg(args, 5), arg(args, 6)
-    top, left, pixel = arg(args, 7) + origin[0], arg(args, 8) + origin[1], arg(args, 9)
+    phases, last, pixel = arg(args, 9), arg(args, 10), arg(args, 11)
+    top = (arg(args, 7) + origin[0]) % phases + last
+    left = (arg(args, 8) + origin[1]) % phases + last
     bottom, right = top + tap * (r - 1), left + tap * (r - 1)
     complete = min(top, bottom) >= 0 and max(top, bottom) < high
     complete = complete and min(left, right) >= 0 and max(left, right) < wide
@@ -123,7 +131,7 @@ def _weights(
                 source, steps = memory + TAPS, (r * LANES * BYTES, LANES * BYTES, BYTES)
             to = (n * point, point, PANEL_BYTES)
             result = u + k * PANEL_BYTES + half * BYTES
-            transform(arg(args, 10), memory, count, source, steps, result, to)
+            transform(arg(args, 12), memory, count, source, steps, result, to)
 
 
 @part
@@ -146,7 +154,7 @@ def _taps(
             if lanes < LANES or not exists:
                 zeros(target, LANES * LANES)
             if lanes > 0 and exists:
-                here = source + (row * wide + column) * arg(args, 9)
+                here = source + (row * wide + column) * arg(args, 11)
                 if o_step == 4:
                     for k in range(count):
                         copy(target + k * BYTES, here + k * k_step, lanes)
@@ -158,6 +166,8 @@ def _taps(
 @part
 def _lower(
     args: int,
+    phases: int,
+    origin: tuple[int, int],
     t: int,
     count: int,
     outputs: tuple[int, int],
@@ -166,10 +176,13 @@ def _lower(
     point: int,
     memory: int,
 ) -> None:
-    """Points to pixels of an image whose strides are given; what lies beyond it is left out."""
+    """Points to the pixels of a phase, `phases` apart; what lies beyond the image is left out."""
     y, H, W, image_step = arg(args, 0), arg(args, 1), arg(args, 2), arg(args, 3)
     line, pixel, size = arg(args, 4), arg(args, 5), arg(args, 6)
     first, high, wide, function = arg(args, 7), arg(args, 8), arg(args, 9), arg(args, 10)
+    y += origin[0] * line + origin[1] * pixel
+    line, pixel = phases * line, phases * pixel
+    H, W = -(-(H - origin[0]) // phases), -(-(W - origin[1]) // phases)
     at, at_steps = memory + TILE, (size * BYTES, BYTES, 0)
     steps = (n * point, point, BYTES)
     for i in range(count):
