@@ -4,14 +4,16 @@ The layer is a residual block of CycleGAN at 128 pixels: 256 channels of 32x32 (
 border), 3x3, stride 1, float32, 1.2e9 floating-point operations. kernels/README.md explains every
 rung and shows this table.
 
-    python -m benchmarks.ladder [--json]
+    python -m benchmarks.ladder [--json | --write]
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -20,13 +22,15 @@ from minigan_kernels.cpu import conv_plain, direct, parallel, winograd
 from minigan_kernels.cpu.scratch import aligned
 from minigan_kernels.cpu.threads import threads
 
-from benchmarks import ourside, torchside
+from benchmarks import machine, ourside, torchside
 from benchmarks.timing import Side, alternate, quartiles
 
 CHANNELS, SIDE, K = 256, 34, 3
 OUT = SIDE - K + 1
 OPERATIONS = 2 * (CHANNELS * OUT * K) ** 2
 ONES = (1, 1), (0, 0), (1, 1)  # stride, padding, dilation
+README = Path(__file__).parent.parent / "kernels" / "README.md"
+BEGIN, END = "<!-- ladder: begin -->", "<!-- ladder: end -->"
 
 Array = Any
 
@@ -142,18 +146,32 @@ def measure() -> list[dict[str, Any]]:
     ]
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown, with machine and date."""
+    facts = machine.facts()
+    lines = [
+        f"{facts['processor']}, {facts['simd']}, PyTorch with {facts['threads']} threads, "
+        f"{datetime.date.today()}",
+        "",
+        "| rung | ms | GFLOP/s | PyTorch's time / ours |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2g}"
+        lines.append(f"| {row['rung']} | {row['ms']:.3g} | {row['gflops']:.3g} | {ratio} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--write", action="store_true", help=f"rewrite the table in {README.name}")
     options = parser.parse_args()
     rows = measure()
-    if options.json:
-        print(json.dumps({"ladder": rows}))
-        return
-    print("| rung | ms | GFLOP/s | PyTorch / rung |\n|---|---|---|---|")
-    for row in rows:
-        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2g}"
-        print(f"| {row['rung']} | {row['ms']:.3g} | {row['gflops']:.3g} | {ratio} |")
+    print(json.dumps({"ladder": rows}) if options.json else table(rows))
+    if options.write:
+        before, _, rest = README.read_text().partition(BEGIN)
+        README.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

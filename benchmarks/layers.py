@@ -20,7 +20,8 @@ Names: family, layer, and the batch. The families:
     sty     3x3 convolutions of StyleGAN: 512 maps at 8, 16 and 32 pixels. Batch 1 and 4.
     p1      1x1 convolutions: 512 maps at 16 pixels, 128 -> 256 at 64, and to RGB. Batch 1 and 4.
 
-"algorithm" names the modules of minigan_kernels.cpu whose kernels ran; "plain" is NumPy and BLAS.
+"algorithm" names the families of kernels that ran (modules of minigan_kernels.cpu, as far as their
+first underscore); "plain" is NumPy and BLAS.
 g1's input gradient is left out: its input is noise. The error is that of the first image, and of
 the first eight channels of a weight gradient, against the same kernels in float64.
 """
@@ -28,7 +29,7 @@ the first eight channels of a weight gradient, against the same kernels in float
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -149,8 +150,9 @@ def cases() -> list[Case]:
     return found
 
 
+@lru_cache(maxsize=1)  # the directions of a layer follow each other
 def arrays(layer: Layer) -> dict[str, Any]:
-    """x, w and g with plausible sizes, channels last in memory."""
+    """x, w and g with plausible sizes, channels last in memory. They are read only."""
     rng = np.random.default_rng(0)
     drawn = {
         name: ourside.channels_last(rng.standard_normal(shape, np.float32))

@@ -52,15 +52,16 @@ def copied(array: Any) -> Any:
 
 @contextlib.contextmanager
 def kernels_seen() -> Iterator[dict[str, None]]:
-    """Which modules' kernels ran inside a `with` block, in that order: the algorithm's name.
+    """Which families of kernels ran inside a `with` block, in that order: the algorithm's name.
 
-    Empty where no kernel of ours ran: the plain path of NumPy and BLAS.
+    That is the module's name up to its first underscore, such as "winograd". Empty where no kernel
+    of ours ran: the plain path of NumPy and BLAS.
     """
     seen: dict[str, None] = {}
     before: property = vars(Kernel)["address"]
 
     def address(self: Kernel) -> int:
-        seen[self.function.__module__.rpartition(".")[2].removesuffix("_kernels")] = None
+        seen[self.function.__module__.rpartition(".")[2].partition("_")[0]] = None
         found: int = before.__get__(self)
         return found
 

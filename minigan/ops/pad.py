@@ -26,7 +26,7 @@ def border_table(n: int, before: int, after: int, mode: str) -> Table:
         place = (n - 1) - np.abs((n - 1) - place)
     else:
         place %= n
-    return Table(place.astype(np.int32)[:, None], np.ones((len(place), 1)), n)
+    return Table(place.astype(np.int64)[:, None], np.ones((len(place), 1)), n)
 
 
 def pad(

@@ -30,7 +30,7 @@ def window_table(n: int, k: int, s: int, p: int, ceil_mode: bool, count_include_
     padded = np.minimum(start + k, n + p) - start  # what lies beyond the padding never counts
     count = padded if count_include_pad else inside.sum(axis=1)
     weight = np.where(inside, 1 / count[:, None], 0.0)
-    return Table(np.where(inside, place, -1).astype(np.int32), weight, n)
+    return Table(np.where(inside, place, -1).astype(np.int64), weight, n)
 
 
 @lru_cache(maxsize=256)
@@ -41,7 +41,7 @@ def adaptive_table(n: int, out: int) -> Table:
     place = start[:, None] + np.arange(int((end - start).max()))
     inside = place < end[:, None]
     weight = np.where(inside, 1 / (end - start)[:, None], 0.0)
-    return Table(np.where(inside, place, -1).astype(np.int32), weight, n)
+    return Table(np.where(inside, place, -1).astype(np.int64), weight, n)
 
 
 def _avg_pool(

@@ -27,7 +27,7 @@ class Table:
 
     Attributes
     ----------
-    index : (out, taps) int32; -1 means that there is no such tap.
+    index : (out, taps) int64; -1 means that there is no such tap.
     weight : (out, taps) float64.
     length : of the input axis (the number of columns).
     """
@@ -46,7 +46,7 @@ class Table:
         count = np.bincount(source, minlength=self.length)
         slot = np.arange(len(source)) - (np.cumsum(count) - count)[source]
         shape = (self.length, max(1, int(count.max(initial=0))))
-        index, weight = np.full(shape, -1, np.int32), np.zeros(shape)
+        index, weight = np.full(shape, -1, np.int64), np.zeros(shape)
         index[source, slot] = out
         weight[source, slot] = self.weight[out, tap]
         return Table(index, weight, len(self.index))
@@ -121,7 +121,7 @@ def interpolation_table(
         else:  # torch computes in float32 here, and pixels hang on its rounding
             place = np.floor((i + half).astype(np.float32) * np.float32(1 / factor))
         index = np.minimum(place, n - 1)[:, None]
-        return Table(index.astype(np.int32), np.ones((out, 1)), n)
+        return Table(index.astype(np.int64), np.ones((out, 1)), n)
     if align_corners:
         place = i * (n - 1) / max(out - 1, 1)
     else:
@@ -134,7 +134,7 @@ def interpolation_table(
         reach = np.array([-1, 0, 1, 2])
         weight = _cubic(np.abs(t - reach))
     index = np.clip(first[:, None] + reach, 0, n - 1)
-    return Table(index.astype(np.int32), weight, n)
+    return Table(index.astype(np.int64), weight, n)
 
 
 def _cubic(t: Array) -> Array:

@@ -138,7 +138,7 @@ def gelu_backward(g: Array, x: Array) -> Array:
 def normal_cdf(x: Array) -> Array:
     """P(Z < x) for a standard normal Z.
 
-    The error is at most two units in the last place of 1, and some units relative in the lower tail.
+    The error is at most two units in the last place of 1, in the lower tail some relative units.
     """
     return reference.normal_cdf(x) if x.size < SMALL or not is_row(x) else _map(_normal_cdf, x)
 

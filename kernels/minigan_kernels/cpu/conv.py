@@ -12,6 +12,7 @@ else goes to conv_plain.py. Results are N,C,*S views of channels-last memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -27,6 +28,8 @@ from minigan_kernels.reference.conv import conv_length, conv_transpose_length
 
 Array = npt.NDArray[Any]
 Pair = tuple[int, int]
+
+FEW, LARGE = 64, 3 << 20  # results of all images; numbers in a weight
 
 
 def conv(
@@ -122,6 +125,12 @@ def _algorithm(
     places = y[0] * y[1] * y[2]
     if simd() == "amx" and _amx().suits(places, inputs, outputs, kernel, stride, dilation):
         return _amx()  # 2.7 times the peak of the vector units
+    if kernel[0] % stride[0] or kernel[1] % stride[1]:
+        return (
+            direct  # as k3 s2: phases have unequal taps, and Winograd's would be filled with zeros
+        )
+    if places <= FEW and math.prod(weight) >= LARGE:
+        return direct  # transforming the weight would cost more than using it
     if winograd.suits(operation, x, y, weight, stride, dilation):
         return winograd  # fewer multiplications, where the transforms cost less than they save
     return direct

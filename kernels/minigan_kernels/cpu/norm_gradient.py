@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minigan_kernels.cpu.flat import least, part, put, take
+from minigan_kernels.cpu.flat import least, put, take
 from minigan_kernels.cpu.norm_kernels import (
     AFFINE_TASKS,
     AFTER,
@@ -61,7 +61,7 @@ from minigan_kernels.cpu.norm_kernels import (
     strips_from,
     task_range,
 )
-from minigan_kernels.cpu.parallel import arg, kernel, real
+from minigan_kernels.cpu.parallel import arg, kernel, part, real
 from minigan_kernels.cpu.simd import (
     BYTES,
     LANES,

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from minigan_kernels.cpu.flat import least, part, put, take
-from minigan_kernels.cpu.parallel import arg, kernel, real
+from minigan_kernels.cpu.flat import least, put, take
+from minigan_kernels.cpu.parallel import arg, kernel, part, real
 from minigan_kernels.cpu.simd import (
     BYTES,
     LANES,

@@ -15,8 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from minigan_kernels.cpu.flat import dense_order, like
-from minigan_kernels.cpu.norm_gradient import differentiate, rows_of_a_map, sum_maps
-from minigan_kernels.cpu.norm_kernels import CELLS, COUNT, COUNTERS, DSCALE, DSHIFT, FEW, normalise
+from minigan_kernels.cpu.norm_gradient import differentiate, sum_maps
+from minigan_kernels.cpu.norm_kernels import (
+    CELLS,
+    COUNT,
+    COUNTERS,
+    DSCALE,
+    DSHIFT,
+    FEW,
+    normalise,
+    rows_of_a_map,
+)
 from minigan_kernels.cpu.parallel import Kernel, run
 from minigan_kernels.cpu.planes import Planes, planes_of
 from minigan_kernels.cpu.scratch import Space, scratch

@@ -32,7 +32,8 @@ def axis_sum(x: Array, axes: tuple[int, ...]) -> Array:
     if order is None:
         return np.asarray(x.sum(axis=axes, dtype=x.dtype))
     kept = [i for i in order if i not in axes]
-    sums = _sum(x, [(x.shape[i], i in axes) for i in order if x.shape[i] > 1])
+    in_order = x.transpose(order)
+    sums = _sum(in_order, [(x.shape[i], i in axes) for i in order if x.shape[i] > 1])
     y = sums.astype(np.float32).reshape([x.shape[i] for i in kept])
     return y.transpose(np.argsort(kept))
 

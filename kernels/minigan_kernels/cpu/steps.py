@@ -22,7 +22,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from minigan_kernels.cpu.flat import part
+from minigan_kernels.cpu.parallel import part
 from minigan_kernels.cpu.simd import I32, count_up, intrinsic, read_count
 
 PATIENCE = 2000  # looks at a counter before another thread gets the core: about 10 microseconds

@@ -49,4 +49,4 @@ def _polyphase(n: int, k: int, up: int, down: int, padding: Pair) -> tuple[Array
     tap = (-start % up)[:, None] + up * np.arange(-(-k // up))
     source = (start[:, None] + tap) // up
     valid = (tap < k) & (source >= 0) & (source < n)
-    return np.where(valid, source, -1).astype(np.int32), np.where(valid, tap, 0)
+    return np.where(valid, source, -1).astype(np.int64), np.where(valid, tap, 0)

@@ -42,7 +42,7 @@ from minigan_kernels.cpu.parallel import run
 from minigan_kernels.cpu.scratch import Space, scratch
 from minigan_kernels.cpu.simd import LANES
 from minigan_kernels.cpu.threads import threads
-from minigan_kernels.cpu.winograd_lift import GAP, TABLES, lift
+from minigan_kernels.cpu.winograd_lift import CHUNK, GAP, TABLES, lift
 from minigan_kernels.cpu.winograd_products import correlate, multiply
 from minigan_kernels.cpu.winograd_transforms import TRANSFORMS, Transforms
 
@@ -52,17 +52,15 @@ Shape = Sequence[int]
 
 POINTS = 8 << 20  # bytes of V and D: they pass from one kernel to the next in the last-level cache
 L2 = 704 << 10  # bytes of U and M, which should stay in a core's own cache
-CHUNK = 64  # channels that are summed at a time
 BLOCK = 128  # most tiles of a block
-GROUP = 64  # output channels of a task of the weight gradient
+GROUP = CHUNK  # output channels of a task of the weight gradient
 TASKS = 8  # at least, where there is so much to do
 LIFTED = 4  # tiles of a task of `lift`
 
-# What `suits` believes, in units of a multiply-add of one vector at full speed, measured: the
-# transforms cost so much per vector of their result, two kernels so much to start.
-DIRECT = 0.9  # speed of the direct way
-LIFT, WEIGHT, LOWER, TAPS = 12.0, 5.5, 5.0, 6.0
-START = LANES * 100_000.0
+# What `suits` believes, measured, in cycles: a multiply-add of one vector in the direct way and
+# here, a vector of points or taps that a transform makes, and the start of the kernels of each.
+DIRECT, DIRECT_START = 1.3, 180_000
+PRODUCT, LIFT, WEIGHT, LOWER, TAP, START = 1.45, 9.0, 6.5, 3.0, 9.0, 380_000
 
 
 class Tiles(NamedTuple):
@@ -96,38 +94,41 @@ def transforms(kernel: Pair, stride: Pair, dilation: Pair) -> Transforms | None:
 def suits(operation: str, x: Shape, y: Shape, weight: Shape, stride: Pair, dilation: Pair) -> bool:
     """Whether this is faster than the direct way, for x (N,H,W,C), y (N,H,W,O), w (O,KH,KW,C).
 
-    `operation` is forward, transpose or weight_grad; whatever it computes, x is the larger map of
-    a stride. The estimate counts vector instructions, by which both ways are limited.
+    `operation` is forward, transpose or weight_grad: whichever of the three arrays it computes, x
+    is the larger map of a stride.
     """
     f = transforms(weight[1:3], stride, dilation)
     if f is None:
         return False
     outputs, high, wide, C = weight
-    direct = y[0] * y[1] * y[2] * high * wide * _round(outputs) * C / DIRECT
-    return _cost(f, operation, x, y, stride[0]) < direct
+    if operation == "forward":
+        outputs = -(-outputs // PANEL) * PANEL
+    elif operation == "transpose":
+        C = -(-C // PANEL) * PANEL
+    products = y[0] * y[1] * y[2] * high * wide * C * outputs // LANES
+    return _cycles(f, operation, x, y, stride[0]) < DIRECT * products + DIRECT_START
 
 
-def _cost(f: Transforms, operation: str, x: Shape, y: Shape, s: int) -> float:
-    """Multiply-adds of a vector, or what takes as long, times LANES."""
+def _cycles(f: Transforms, operation: str, x: Shape, y: Shape, s: int) -> float:
+    """An estimate, for one core: vectors of sixteen channels are counted."""
     n2, phases, inputs, outputs = f.n**2, s * s, x[3], y[3]
-    size = (-(-x[1] // s), -(-x[2] // s)) if operation == "transpose" else y[1:3]
-    tiles = _tiles(y[0], size[0], size[1], f.m).total
+    apart = phases if operation == "transpose" else 1  # phases that are not added up
+    height, width = y[1:3]
     if operation == "transpose":
-        inputs, outputs = outputs, inputs
-    panels = -(-outputs // PANEL)
-    products = tiles * phases * n2 * inputs * panels * PANEL
+        inputs, outputs, height, width = outputs, inputs, -(-x[1] // s), -(-x[2] // s)
+    tiles = _tiles(y[0], height, width, f.m).total
+    vectors = -(-inputs // LANES)
+    lifted = LIFT * n2 * tiles * phases * vectors
     if operation == "weight_grad":
-        lifted = tiles * (phases * _round(inputs) + _round(outputs))
-        return products + LIFT * n2 * lifted + TAPS * n2 * phases * inputs * outputs + START
-    weights = -(-tiles // _block(f.n, tiles, panels)) * phases * inputs * panels * PANEL
-    lowered = tiles * panels * PANEL * (phases if operation == "transpose" else 1)
-    lifted = tiles * phases * _round(inputs)
-    runs = phases if operation == "transpose" else 1
-    return products + n2 * (LIFT * lifted + WEIGHT * weights + LOWER * lowered) + START * runs
-
-
-def _round(channels: int) -> int:
-    return -(-channels // LANES) * LANES
+        lifted += LIFT * n2 * tiles * -(-outputs // LANES)
+        products = tiles * phases * n2 * -(-inputs // PANEL) * PANEL // LANES * outputs
+        return PRODUCT * products + lifted + TAP * n2 * phases * vectors * outputs + START
+    panels = -(-outputs // PANEL)
+    wide = panels * PANEL // LANES
+    products = tiles * phases * n2 * inputs * wide
+    weights = -(-tiles // _block(f.n, tiles, panels * apart)) * phases * inputs * wide
+    lowered = LOWER * n2 * tiles * apart * wide
+    return PRODUCT * products + lifted + WEIGHT * n2 * weights + lowered + START
 
 
 def forward(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair) -> None:

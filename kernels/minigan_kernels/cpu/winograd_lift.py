@@ -13,15 +13,17 @@ with zeros around it.
 from __future__ import annotations
 
 from minigan_kernels.cpu.microkernel import PANEL_BYTES, TALLEST
-from minigan_kernels.cpu.pack import zeros
+from minigan_kernels.cpu.pack import copy, zeros
 from minigan_kernels.cpu.parallel import _call as call
 from minigan_kernels.cpu.parallel import arg, kernel, part
-from minigan_kernels.cpu.simd import BYTES, LANES, load, load_part, store, store_i64
+from minigan_kernels.cpu.simd import BYTES, LANES, store_i64
 
-# Working memory of a thread: the arguments of a transform, a tile of 6 x 6 pixels, sixteen channels
-# of 3 x 3 taps, one tile of a product, and then what each kernel needs.
+CHUNK = 64  # most channels of a chunk: as many as are summed at a time
+
+# Working memory of a thread: the arguments of a transform, 6 x 6 pixels of a chunk, 3 x 3 taps of
+# sixteen channels, one tile of a product, and then what each kernel needs.
 TILE = 128
-TAPS = TILE + 36 * BYTES
+TAPS = TILE + 36 * 4 * CHUNK
 SUMS = TAPS + 9 * LANES * BYTES
 TABLES = SUMS + TALLEST * PANEL_BYTES
 GAP = BYTES  # between points, whose memory would else share a few lines of the caches
@@ -87,35 +89,15 @@ def lift(args: int, task: int, thread: int) -> None:
             j0, j1 = max(0, -(z // step)), min(size, -((z - W) // step))
             inside = i0 == 0 and j0 == 0 and i1 == size and j1 == size
             if not inside:
-                zeros(memory + TILE, size * size * LANES)
+                zeros(memory + TILE, size * size * chunk)
             for c in range(0, chunks * chunk, chunk):
-                vectors = min(chunk, C - c) // LANES if inside else 0
+                at, at_steps = source + 4 * c, steps
+                if not inside or C - c < chunk:
+                    at, at_steps = memory + TILE, (4 * size * chunk, 4 * chunk, BYTES)
+                    for a in range(i0, i1):
+                        for b in range(j0, j1):
+                            pixel = source + 4 * c + a * steps[0] + b * steps[1]
+                            copy(at + 4 * chunk * (a * size + b), pixel, min(chunk, C - c))
                 to = (n * point, point, BYTES)
-                if vectors:
-                    transform(function, memory, vectors, source + 4 * c, steps, result, to)
-                for k in range(vectors, chunk // LANES):
-                    lanes = min(LANES, C - c - k * LANES)
-                    here = source + 4 * c + BYTES * k
-                    _gather(memory + TILE, here, steps, size, (i0, i1), (j0, j1), lanes)
-                    at = (size * BYTES, BYTES, 0)
-                    transform(function, memory, 1, memory + TILE, at, result + BYTES * k, to)
+                transform(function, memory, chunk // LANES, at, at_steps, result, to)
                 result += n * n * point
-
-
-@part
-def _gather(
-    tile: int,
-    source: int,
-    steps: Steps,
-    size: int,
-    rows: tuple[int, int],
-    columns: tuple[int, int],
-    lanes: int,
-) -> None:  # some rows and columns of a tile of up to sixteen channels
-    for i in range(rows[0], rows[1]):
-        for j in range(columns[0], columns[1]):
-            to, pixel = tile + BYTES * (i * size + j), source + i * steps[0] + j * steps[1]
-            if lanes == LANES:
-                store(to, load(pixel))
-            else:
-                store(to, load_part(pixel, lanes))
