@@ -92,7 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(describe(seen))
         print("\n".join(seen["noise"]) or "the machine is quiet")
         return int(bool(seen["noise"]))
-    return measure(options)
+    try:
+        return measure(options)
+    except KeyboardInterrupt:  # between two cases, or while the machine is checked
+        _say("interrupted; what was measured is kept")
+        return 130
 
 
 def set_environment(options: argparse.Namespace) -> None:

@@ -103,6 +103,21 @@ def test_a_noisy_machine_is_refused(
     assert "NOT QUIET before: it varies" in capsys.readouterr().err
 
 
+def test_an_interrupt_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(machine, "check", interrupt)
+    assert main(["overhead"]) == 130
+    quiet = dict(gflops=1.0, variation=0.0, disturbed=0.0, others=0.0, load=0.0, noise=[])
+    monkeypatch.setattr(machine, "check", lambda: quiet)
+    monkeypatch.setattr(overhead, "measure", interrupt)
+    assert main(["overhead"]) == 130
+    assert capsys.readouterr().err.count("what was measured is kept") == 2
+
+
 # Quiet -----------------------------------------------------------------------------------------
 
 

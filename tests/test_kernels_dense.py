@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fences import THREADS, last_thread_first_task_last, python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minigan_kernels import cpu, reference
@@ -134,20 +132,25 @@ def test_nothing_is_written_beside_the_product(shape: tuple[int, int, int]) -> N
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_same_bits_for_any_number_of_threads(
+def test_the_same_bits_for_any_number_of_threads_and_order_of_tasks(
     shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    several = [[c.tobytes() for *_, c in multiplied(*shape, float32)] for _ in range(3)]
-    for module in (products, parallel):
-        monkeypatch.setattr(module, "threads", lambda: 1)
-    alone = [c.tobytes() for *_, c in multiplied(*shape, float32)]
-    assert all(results == alone for results in several)
+    results = [[c.tobytes() for *_, c in multiplied(*shape, float32)] for _ in range(3)]
+    for count in (1, THREADS):
+        for module in (products, parallel):
+            monkeypatch.setattr(module, "threads", lambda count=count: count)
+        if count == THREADS:
+            monkeypatch.setattr(products, "run", last_thread_first_task_last)
+        results.append([c.tobytes() for *_, c in multiplied(*shape, float32)])
+    assert all(others == results[0] for others in results)
 
 
 def test_float64_small_and_empty_products_are_numpys() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((200, 100)), rng.standard_normal((100, 300))
     assert np.array_equal(cpu.matmul(a, b), a @ b) and cpu.matmul(a, b).dtype == float
+    mixed = a.astype(np.float32)
+    assert np.array_equal(cpu.matmul(mixed, b), mixed @ b)
     small = a[:9, :9].astype(np.float32)
     assert np.array_equal(cpu.matmul(small, small), small @ small)
     assert cpu.matmul(small[:0], small).shape == (0, 9)
@@ -237,8 +240,5 @@ for shape in SHAPES:
 def test_every_instruction_set_stays_within_the_arrays(simd: str) -> None:
     if simd and machine.LEVELS.index(simd) > machine.LEVELS.index(machine.simd()):
         pytest.skip(f"this processor has no {simd}")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "MINIGAN_SIMD": simd}
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True
-    )
+    run = python(PROGRAM, MINIGAN_SIMD=simd)
     assert run.returncode == 0, run.stderr

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fences import python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minigan_kernels import cpu, reference
@@ -203,23 +204,12 @@ def test_with_little_memory_blocks_are_small(number: int, monkeypatch: pytest.Mo
 
 
 BOUNDS = """
-import ctypes, mmap
-import numpy as np
+from fences import fenced
 from minigan_kernels.cpu import direct
-libc, page = ctypes.CDLL(None, use_errno=True), mmap.PAGESIZE
-
-def at_the_end(shape):  # an array that ends where a page begins that may not be touched
-    size = 4 * int(np.prod(shape))
-    memory = mmap.mmap(-1, (-(-size // page) + 1) * page)
-    bytes = np.frombuffer(memory, np.uint8)
-    assert libc.mprotect(ctypes.c_void_p(bytes.ctypes.data + len(bytes) - page), page, 0) == 0
-    return bytes[len(bytes) - page - size : len(bytes) - page].view(np.float32).reshape(shape)
-
 for c, o, k, s, p in ((20, 18, 3, 1, 0), (20, 33, 3, 2, 1), (3, 5, 4, 2, 1), (33, 1, 1, 1, 0)):
-    x, w = at_the_end((2, 10, 10, c)), at_the_end((o, k, k, c))
-    y = at_the_end((2, *((10 + 2 * p - k) // s + 1,) * 2, o))
+    x, w = fenced((2, 10, 10, c)), fenced((o, k, k, c))
+    y = fenced((2, *((10 + 2 * p - k) // s + 1,) * 2, o))
     options = (s, s), (p, p), (1, 1)
-    x[:], w[:] = 1, 1
     direct.forward(x, w, y, *options)
     direct.transpose(y, w, x, *options)
     direct.weight_grad(x, y, w, *options)
@@ -229,9 +219,7 @@ print("inside")
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects pages with mprotect")
 def test_reads_and_writes_nothing_beyond_its_arrays() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", BOUNDS], capture_output=True, text=True, timeout=120
-    )
+    run = python(BOUNDS)
     assert run.stdout == "inside\n", (run.returncode, run.stderr)
 
 

@@ -13,6 +13,7 @@ from minigan_kernels import cpu, reference
 from minigan_kernels.cpu import parallel
 from minigan_kernels.cpu.machine import simd
 from opspec import LAYOUTS, Array, laid_out
+from test_optim import calls
 
 import minigan as mg
 import minigan.functional as F
@@ -81,7 +82,8 @@ def test_normal_cdf_of_all_sizes() -> None:
     exact = reference.normal_cdf(x.astype(np.float64))
     found = cpu.normal_cdf(x)
     assert np.abs(found - exact).max() < 1.5e-7
-    assert (np.abs(found - exact) / exact)[x < 0].max() < 1e-6
+    tail = 1e-6 if simd() != "plain" else 2e-5  # x^2 eps without fused multiply-adds
+    assert (np.abs(found - exact) / exact)[x < 0].max() < tail
     special = np.resize(np.float32([np.inf, -np.inf, np.nan, 40, -40, 0]), 6000)
     assert np.array_equal(cpu.normal_cdf(special)[:6], [1, 0, np.nan, 1, 0, 0.5], equal_nan=True)
 
@@ -143,6 +145,32 @@ def test_nothing_is_written_beyond_the_end() -> None:
         assert (
             inside.min() == inside.max() == 2 and not frame[:32].any() and not frame[n + 32 :].any()
         )
+
+
+# Optimizers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", range(len(calls())))
+def test_updates_of_large_parameters(
+    case: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parameters that are cut into several tasks, beside small ones; any number of threads."""
+    name, count, arguments = calls()[case]
+    shapes = (40_001,), (3, 70, 90)
+    start = [[rng.uniform(1, 2, s).astype(np.float32) for s in shapes] for _ in range(count)]
+    g = [rng.normal(size=s).astype(np.float32) for s in shapes]
+    exact = [[w.astype(np.float64) for w in row] for row in start]
+    getattr(reference, name)(*arguments(exact, [x.astype(np.float64) for x in g]))
+
+    def update() -> list[list[Array]]:
+        arrays = [[w.copy() for w in row] for row in start]
+        getattr(cpu, name)(*arguments(arrays, g))
+        return arrays
+
+    found, again = update(), by_one_thread(monkeypatch, update)
+    for row, same, wanted in zip(found, again, exact, strict=True):
+        for a, b, c in zip(row, same, wanted, strict=True):
+            assert relative(a, c) < 2e-6 and a.tobytes() == b.tobytes()
 
 
 # Bias, noise and activation --------------------------------------------------------------------
@@ -271,7 +299,7 @@ def test_arithmetic_is_numpys(
     assert np.array_equal(cpu.affine(stored, 1.7, -0.3), a * np.float32(1.7) - np.float32(0.3))
 
 
-@pytest.mark.parametrize("layout", ["plain", "channels_last", "transposed", "broadcast"])
+@pytest.mark.parametrize("layout", ["plain", "channels_last", "transposed"])
 @pytest.mark.parametrize("shape", BIG)
 def test_sums_over_any_axes(
     shape: tuple[int, ...], layout: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch

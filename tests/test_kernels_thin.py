@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from fences import THREADS, last_thread_first_task_last, python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minigan_kernels import reference
@@ -19,6 +18,8 @@ from minigan_kernels.cpu import machine, parallel, thin, thin_result
 from minigan_kernels.reference.conv import conv_length, conv_transpose_length
 from opspec import Array
 from strategies import Draw
+
+products = importlib.import_module("minigan_kernels.cpu.matmul")  # cpu.matmul is the kernel
 
 ACCURATE = 2e-6  # norm of the error over norm of the result
 Pair = tuple[int, int]
@@ -182,16 +183,21 @@ def test_nothing_is_written_beside_the_results(layer: Layer) -> None:
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_the_same_bits_for_any_number_of_threads(
+def test_the_same_bits_for_any_number_of_threads_and_order_of_tasks(
     layer: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrays = layer.arrays(float32)
-    several = [all_three(layer, *arrays, float32) for _ in range(3)]
-    for module in (thin, thin_result, parallel):
-        monkeypatch.setattr(module, "threads", lambda: 1)
-    alone = all_three(layer, *arrays, float32)
-    for results in several:
-        for a, b in zip(results, alone, strict=True):
+    with tuned(LEAST=1):  # many tasks
+        results = [all_three(layer, *arrays, float32) for _ in range(3)]
+        for count in (1, THREADS):
+            for module in (thin, thin_result, parallel):
+                monkeypatch.setattr(module, "threads", lambda count=count: count)
+            if count == THREADS:
+                for module in (thin, thin_result, products):
+                    monkeypatch.setattr(module, "run", last_thread_first_task_last)
+            results.append(all_three(layer, *arrays, float32))
+    for others in results[1:]:
+        for a, b in zip(results[0], others, strict=True):
             assert a.tobytes() == b.tobytes()
 
 
@@ -241,20 +247,14 @@ for layer in LAYERS:
 def test_every_instruction_set_stays_within_the_arrays(simd: str) -> None:
     if simd and machine.LEVELS.index(simd) > machine.LEVELS.index(machine.simd()):
         pytest.skip(f"this processor has no {simd}")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "MINIGAN_SIMD": simd}
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True
-    )
+    run = python(PROGRAM, MINIGAN_SIMD=simd)
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 def test_the_fence_is_one() -> None:
     code = "from fences import fenced; a = fenced((3,)); import ctypes; ctypes.memset({}, 0, 1)"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     inside, beyond = (
-        subprocess.run(
-            [sys.executable, "-c", code.format(f"a.ctypes.data + {offset}")], env=environment
-        ).returncode
-        for offset in (11, 12)
+        python(code.format(f"a.ctypes.data + {offset}")).returncode for offset in (11, 12)
     )
     assert inside == 0 and beyond != 0

@@ -12,6 +12,7 @@ import pytest
 from opspec import Array, close, leaf
 
 import minigan as mg
+from minigan import nn
 from minigan.errors import DtypeError, ShapeError, UsageError
 from minigan.ops.modulate import adain, conditional_batch_norm, spade
 from minigan.ops.norm import batch_norm, group_norm, instance_norm, layer_norm, pixel_norm
@@ -210,6 +211,140 @@ def test_output_keeps_the_memory_layout(rng: np.random.Generator) -> None:
         (g,) = mg.grad(y, t, layout)
         assert y.data.strides == g.data.strides == layout.strides
         assert group_norm(t, 2).data.strides == layout.strides
+
+
+# With an activation ----------------------------------------------------------------------------
+
+
+def calls(dtype: Any, rng: np.random.Generator) -> Iterator[tuple[Any, list[Array]]]:
+    """Every norm with its inputs, as a function of options."""
+    shape = (3, 6, 4, 5)
+    x, gamma, beta = rng.normal(1, 2, (3, *shape)).astype(dtype)
+    weight, bias = rng.normal(size=(2, 6)).astype(dtype)
+    style = rng.normal(size=(2, 3, 6)).astype(dtype)
+    yield train, [x, weight, bias]
+    yield lambda x, w, b, **o: instance_norm(x, None, None, w, b, **o), [x, weight, bias]
+    yield lambda x, w, **o: instance_norm(x, None, None, w, **o), [x, weight]
+    yield lambda x, b, **o: instance_norm(x, None, None, None, b, **o), [x, bias]
+    yield lambda x, w, b, **o: group_norm(x, 3, w, b, **o), [x, weight, bias]
+    yield lambda x, w, b, **o: layer_norm(x, shape[1:], w, b, **o), [x, gamma[0], beta[0]]
+    yield lambda x, w, b, **o: layer_norm(x, shape[1:], w, b, **o), [x, gamma[0], beta[0, :, :1]]
+    yield spade, [x, gamma, beta]
+    yield lambda *a, **o: spade(*a, norm="layer", **o), [x, gamma, beta]
+    yield adain, [x, *style]
+    yield lambda *a, **o: conditional_batch_norm(a[0], None, None, *a[1:], True, **o), [x, *style]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("slope", [None, 0.2, -0.3])
+def test_fused_equals_unfused(dtype: Any, slope: float | None, rng: np.random.Generator) -> None:
+    options: dict[str, Any] = {"activation": "relu"}
+    if slope is not None:
+        options = {"activation": "leaky_relu", "negative_slope": slope}
+    limit = 1e-6 if dtype == np.float32 else 1e-12
+    for norm, arrays in calls(dtype, rng):
+        for layout in (np.asarray, channels_last):
+            ts = [leaf(layout(a)) if a.ndim == 4 else leaf(a) for a in arrays]
+            together = norm(*ts, **options)
+            z = norm(*ts)
+            apart = mg.functional.relu(z) if slope is None else mg.functional.leaky_relu(z, slope)
+            g = rng.normal(size=z.shape).astype(dtype)
+            close(together.data, apart.data, limit, "result")
+            found, expected = mg.grad(together, ts, g), mg.grad(apart, ts, g)
+            for a, b in zip(found, expected, strict=True):
+                assert a is not None and b is not None and a.dtype == dtype
+                close(a.data, b.data, limit * (1 + np.abs(b.data).max()), "gradient")
+
+
+def test_a_norm_with_activation_keeps_its_input_only(rng: np.random.Generator) -> None:
+    x, weight = leaf(rng.normal(size=(4, 8, 16, 16)).astype(np.float32)), leaf(np.ones(8, "f4"))
+    node = train(x, weight, activation="relu").node
+    kept = [v for v in vars(node).values() if isinstance(v, np.ndarray) and v.size >= x.size]
+    assert not kept and [t is x for t in node.saved if t is not None and t.size >= x.size] == [True]
+
+
+def test_unknown_activations() -> None:
+    x = Tensor(np.zeros((2, 3, 4, 4)))
+    with pytest.raises(UsageError) as caught:
+        train(x, activation="tanh")
+    assert str(caught.value) == (
+        "batch_norm: unknown activation 'tanh'\n"
+        "  why: only activations that are linear on both sides of 0 run in one pass with a norm\n"
+        '  fix: use "relu" or "leaky_relu", or call another activation on the result'
+    )
+
+
+class Operations:
+    """The operations that run, as a hook; and the modules, as an observer."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def forward(self, node: Any, inputs: Any, out: Any) -> None:
+        self.names.append(repr(node))
+
+    def enter(self, module: nn.Module, args: Any) -> None:
+        self.names.append(type(module).__name__)
+
+    def leave(self, module: nn.Module, args: Any, out: Any) -> None: ...
+
+
+def operations(net: nn.Module, x: Tensor) -> list[str]:
+    with mg.autograd.hook(Operations()) as seen:
+        net(x)
+    return list(seen.names)
+
+
+NETS: list[tuple[str, Any]] = [
+    ("BatchNorm", lambda: nn.BatchNorm2d(4)),
+    ("InstanceNorm", lambda: nn.InstanceNorm2d(4, affine=True)),
+    ("GroupNorm", lambda: nn.GroupNorm(2, 4)),
+    ("LayerNorm", lambda: nn.LayerNorm((4, 3, 3))),
+]
+
+
+@pytest.mark.parametrize(("operation", "make"), NETS)
+def test_sequential_joins_a_norm_with_the_activation_after_it(
+    operation: str, make: Any, rng: np.random.Generator
+) -> None:
+    x = leaf(rng.normal(size=(2, 4, 3, 3)).astype(np.float32))
+    g = rng.normal(size=x.shape).astype(np.float32)
+    for activation in (nn.ReLU(), nn.LeakyReLU(0.2)):
+        names = operations(nn.Sequential(make(), activation), x)
+        assert names.count(operation) == 1 and not {"Relu", "LeakyRelu"} & set(names)
+        net, apart = nn.Sequential(make(), activation), nn.Sequential(make())
+        for mode in (True, False):
+            net.train(mode), apart.train(mode)
+            y, z = net(x), activation(apart(x))
+            assert np.array_equal(y.data, z.data)
+            for a, b in zip(mg.grad(y, x, g), mg.grad(z, x, g), strict=True):
+                assert a is not None and b is not None
+                close(a.data, b.data, 1e-6, "gradient")
+        assert list(net.state_dict()) == list(apart.state_dict())
+
+
+def test_sequential_joins_only_what_cannot_be_told_apart() -> None:
+    class Mine(nn.ReLU):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2.0
+
+    x = Tensor(np.ones((2, 4, 3, 3), np.float32))
+    net = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())
+    assert operations(net, x).count("Relu") == 0
+    with nn.observe(Operations()) as seen:
+        assert operations(net, x).count("Relu") == 1
+    assert seen.names == ["Sequential", "BatchNorm2d", "ReLU"]
+    assert "ReLU" in str(nn.summary(net, (2, 4, 3, 3)))
+    assert "Scale" in operations(nn.Sequential(nn.BatchNorm2d(4), Mine()), x)
+    seven = Tensor(np.full(x.shape, 7, np.float32))
+    net[1].forward = lambda x: seven
+    assert net(x) is seven
+    net = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())
+    net[0].forward = lambda x: seven
+    assert np.array_equal(net(x).data, seven.data)
+    with pytest.raises(ShapeError) as caught:
+        nn.Sequential(nn.ReLU(), nn.BatchNorm2d(5), nn.ReLU())(x)
+    assert caught.value.path == ["Sequential", "1"]
 
 
 # Kernels ---------------------------------------------------------------------------------------

@@ -42,7 +42,8 @@ class LossSum(Fused):
 
     def backward_kernel(self, g: Array, x: Array, target: Array | None) -> Any:
         factor = float(g) * self.factor
-        dx = dy = None
+        dx: Any = None
+        dy: Any = None
         if self.needs[0] or self.kind != "bce":
             dx = self.kernels.loss_gradient(x, target, self.kind, self.sign, factor)
         if self.needs[1]:

@@ -118,9 +118,11 @@ def reference_train(x: Array, weight: Any, bias: Any, **options: Any) -> Array:
     return np.asarray(reference.batch_norm(x, None, None, weight, bias, True, **options))
 
 
-def evaluate(x: Tensor, weight: Any, bias: Any, mean: Array, var: Array, eps: float) -> Tensor:
+def evaluate(
+    x: Tensor, weight: Any, bias: Any, mean: Array, var: Array, eps: float, **options: Any
+) -> Tensor:
     statistics = [Tensor(a.astype(x.dtype)) for a in (mean, var)]
-    return batch_norm(x, *statistics, weight, bias, eps=eps)
+    return batch_norm(x, *statistics, weight, bias, eps=eps, **options)
 
 
 def reference_evaluate(
@@ -129,20 +131,22 @@ def reference_evaluate(
     return np.asarray(reference.batch_norm(x, mean, var, weight, bias, eps=eps))
 
 
-def instance(x: Tensor, weight: Any, bias: Any, eps: float) -> Tensor:
-    return instance_norm(x, None, None, weight, bias, eps=eps)
+def instance(x: Tensor, weight: Any, bias: Any, eps: float, **options: Any) -> Tensor:
+    return instance_norm(x, None, None, weight, bias, eps=eps, **options)
 
 
-def layer(x: Any, weight: Any, bias: Any, normalized_shape: Shape, eps: float) -> Tensor:
-    return layer_norm(x, normalized_shape, weight, bias, eps=eps)
+def layer(
+    x: Any, weight: Any, bias: Any, normalized_shape: Shape, eps: float, **options: Any
+) -> Tensor:
+    return layer_norm(x, normalized_shape, weight, bias, eps=eps, **options)
 
 
 def reference_layer(x: Any, weight: Any, bias: Any, normalized_shape: Shape, eps: float) -> Array:
     return np.asarray(reference.layer_norm(x, normalized_shape, weight, bias, eps))
 
 
-def group(x: Any, weight: Any, bias: Any, num_groups: int, eps: float) -> Tensor:
-    return group_norm(x, num_groups, weight, bias, eps=eps)
+def group(x: Any, weight: Any, bias: Any, num_groups: int, eps: float, **options: Any) -> Tensor:
+    return group_norm(x, num_groups, weight, bias, eps=eps, **options)
 
 
 def reference_group(x: Any, weight: Any, bias: Any, num_groups: int, eps: float) -> Array:
@@ -153,6 +157,36 @@ def conditional(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
     return conditional_batch_norm(x, None, None, gamma, beta, True, eps=eps)
 
 
+def away_from_kinks(plain: Any, strategy: st.SearchStrategy[Case], **options: Any) -> Any:
+    """Cases whose normalised numbers are 0.03 away from 0, where an activation has its kink."""
+
+    @cases
+    def found(draw: Draw, rng: np.random.Generator) -> Case:
+        case = draw(strategy)
+        inputs = [a if a is None else np.array(a) for a in case.inputs]
+        for _ in range(200):
+            z = plain(*inputs, **case.kwargs)
+            near = np.abs(z) < 0.03
+            if not near.any():
+                break
+            inputs[0][near] += rng.choice([-0.3, 0.3], int(near.sum()))
+        return Case(tuple(inputs), {**case.kwargs, **options})
+
+    return found
+
+
+def bent(plain: Any) -> Any:
+    """The definition of a norm, then that of the activation."""
+
+    def reference_of(
+        *inputs: Any, activation: str, negative_slope: float = 0.01, **rest: Any
+    ) -> Any:
+        z = plain(*inputs, **rest)
+        return np.where(z > 0, z, 0 if activation == "relu" else negative_slope * z)
+
+    return reference_of
+
+
 def spec(name: str, fn: Any, definition: Any, strategy: Any, **facts: Any) -> OpSpec:
     # A small variance makes the function steep: rounding in float32 grows by |x| / deviation,
     # and truncation of the stencil by powers of 1 / deviation.
@@ -161,6 +195,9 @@ def spec(name: str, fn: Any, definition: Any, strategy: Any, **facts: Any) -> Op
 
 # All rows of a batch of vectors equal: no variance, and only rounding left to compare.
 NOT_CONSTANT = ("transposed", "reversed", "sliced", "fortran")
+
+LEAKY = {"activation": "leaky_relu", "negative_slope": 0.2}
+RELU = {"activation": "relu"}
 
 SPECS = [
     spec("batch_norm", train, reference_train, per_channel, linear=(1, 2), fused=True),
@@ -182,5 +219,23 @@ SPECS = [
     *[
         spec(f"spade-{kind}", spade, reference.spade, per_pixel(kind), linear=(1, 2), fused=True)
         for kind in ("batch", "instance", "layer")
+    ],
+    *[
+        spec(
+            f"{name}-{options['activation']}",
+            fn,
+            bent(plain),
+            away_from_kinks(plain, strategy, **options),
+            fused=name != "batch_norm-eval",
+        )
+        for name, fn, plain, strategy, options in (
+            ("batch_norm", train, reference_train, per_channel, LEAKY),
+            ("batch_norm-eval", evaluate, reference_evaluate, running, LEAKY),
+            ("instance_norm", instance, reference.instance_norm, per_channel, RELU),
+            ("layer_norm", layer, reference_layer, rows, LEAKY),
+            ("group_norm", group, reference_group, grouped, RELU),
+            ("adain", adain, reference.adain, per_sample, LEAKY),
+            ("spade", spade, reference.spade, per_pixel("instance"), RELU),
+        )
     ],
 ]

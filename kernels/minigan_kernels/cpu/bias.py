@@ -149,6 +149,7 @@ class _Lines:
     Attributes
     ----------
     sizes : numbers in all, width of a line, lines of a task, channels, whether channels lie last.
+    whole : width of a line in whole vectors.
     sums : shape of the partial sums.
     """
 
@@ -161,13 +162,14 @@ class _Lines:
         each = max(1, CHUNK // width)
         self.tasks = -(-count // each)
         self.sizes = (x.size, width, each, c, int(last))
-        self.sums = (self.tasks, -(-width // LANES) * LANES) if last else (count,)
+        self.whole = -(-width // LANES) * LANES
+        self.sums = (self.tasks, self.whole) if last else (count,)
 
     def spread_out(self, values: Array) -> Array:
         """(C,) numbers as the kernels read them: a line of whole vectors, if channels lie last."""
         if not self.last:
             return np.ascontiguousarray(values, np.float32)
-        line = np.zeros(self.sums[1], np.float32)
+        line = np.zeros(self.whole, np.float32)
         line[: self.sizes[1]] = np.tile(values, self.repeats)
         return line
 

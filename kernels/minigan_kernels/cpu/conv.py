@@ -126,9 +126,7 @@ def _algorithm(
     if simd() == "amx" and _amx().suits(places, inputs, outputs, kernel, stride, dilation):
         return _amx()  # 2.7 times the peak of the vector units
     if kernel[0] % stride[0] or kernel[1] % stride[1]:
-        return (
-            direct  # as k3 s2: phases have unequal taps, and Winograd's would be filled with zeros
-        )
+        return direct  # as k3 s2: Winograd would fill the shorter phases with zeros
     if places <= FEW and math.prod(weight) >= LARGE:
         return direct  # transforming the weight would cost more than using it
     if winograd.suits(operation, x, y, weight, stride, dilation):

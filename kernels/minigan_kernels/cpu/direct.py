@@ -136,8 +136,8 @@ def put(row: int, target: int, columns: int, add: bool) -> None:
         if count >= LANES:
             store(there, load(here) + load(there) if add else load(here))
         elif count > 0:
-            old = load_part(there, count)
-            store_part(there, load(here) + old if add else load(here), count)
+            row_end = load_part(here, count)
+            store_part(there, row_end + load_part(there, count) if add else row_end, count)
 
 
 pitch_of = part(pitch)

@@ -22,7 +22,7 @@ from minigan_kernels.cpu.scratch import aligned
 from minigan_kernels.cpu.simd import LANES, load, load_part, store, store_part
 
 simd()  # Numba fixes its target when the first function is declared
-from minigan_kernels.cpu.parallel import part  # noqa: E402
+from minigan_kernels.cpu.parallel import part as part  # noqa: E402
 
 Array = npt.NDArray[Any]
 

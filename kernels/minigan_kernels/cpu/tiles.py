@@ -66,13 +66,14 @@ def times_panel(n, rows, A, a_row, a_k, K, S, a_s, B, C, c_row, edge, add):  # t
     Tiles write whole vectors: where the columns end inside of one, they write to `edge`.
     """
     width = (n + LANES - 1) // LANES
-    if n % LANES == 0:
-        tiles(width, rows, A, a_row, a_k, K, S, a_s, B, PANEL_BYTES, C, c_row, add)
-        return
-    if add:
-        copy_rows(C, c_row, rows, n, edge, PANEL_BYTES)
-    tiles(width, rows, A, a_row, a_k, K, S, a_s, B, PANEL_BYTES, edge, PANEL_BYTES, add)
-    copy_rows(edge, PANEL_BYTES, rows, n, C, c_row)
+    target, target_row = C, c_row
+    if n % LANES:
+        target, target_row = edge, PANEL_BYTES
+        if add:
+            copy_rows(C, c_row, rows, n, edge, PANEL_BYTES)
+    tiles(width, rows, A, a_row, a_k, K, S, a_s, B, PANEL_BYTES, target, target_row, add)
+    if n % LANES:
+        copy_rows(edge, PANEL_BYTES, rows, n, C, c_row)
 
 
 @part

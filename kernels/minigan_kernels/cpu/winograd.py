@@ -21,7 +21,7 @@ phase of the result is one. The weight gradient transforms tiles of x and g and 
 
     dw = G^T [sum over tiles of (A g A^T) * (B^T d B)] G
 
-Accuracy: relative error (norm, against float64) 6e-7 to 1.1e-6 for 3x3 and 3e-7 to 7e-7 for k4 s2,
+Accuracy: relative error (norm, against float64) 5e-7 to 1.1e-6 for 3x3 and 3e-7 to 7e-7 for k4 s2,
 of results and of both gradients, for 16 to 1024 channels and up to half a million pixels. That is
 inside the float32 class (direct summation: 2e-7 to 5e-7), because the points are chosen for it and
 long sums are cut in pieces. An infinity in the input becomes NaN in all of its tile, and a NaN

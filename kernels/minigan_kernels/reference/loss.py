@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def loss_sum(x: Array, target: Array | None, kind: str, sign: float) -> float:
 def loss_gradient(x: Array, target: Array | None, kind: str, sign: float, factor: float) -> Array:
     """factor times the derivatives of `loss_sum` by x."""
     y = np.zeros_like(x) if target is None else target
-    slopes = {
+    slopes: dict[str, Callable[[], Array]] = {
         "mse": lambda: 2 * (x - y),
         "l1": lambda: np.sign(x - y),
         "bce": lambda: 1 / (1 + np.exp(-x)) - y,
