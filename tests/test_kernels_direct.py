@@ -121,6 +121,7 @@ tunings = st.fixed_dictionaries(
         "ROWS": st.sampled_from([14, 112]),
         "DEPTH": st.sampled_from([1, 100, 1024]),
         "FEW": st.sampled_from([0, 256]),
+        "PACKED_NUMBERS": st.sampled_from([0, 1 << 24]),
         "PIXELS": st.sampled_from([16, 256]),
         "COLUMNS": st.sampled_from([1, 512]),
         "PIECE": st.sampled_from([16, 128]),

@@ -17,6 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from minigan_kernels.cpu import machine, norm_loops, norm_threaded, parallel
+from minigan_kernels.cpu.parallel import arg, kernel
+from minigan_kernels.cpu.simd import load_f32, store_f32
+from minigan_kernels.cpu.steps import done, wait
 from opspec import Array
 from strategies import Draw
 
@@ -89,10 +92,17 @@ def both(kernels: Any, arrays: tuple[Any, ...], axes: Any, slope: float, base: f
 
 
 def check(
-    kind: str, shape: tuple[int, ...], order: str, slope: float, base: float, make: Make = plain
+    kind: str,
+    shape: tuple[int, ...],
+    order: str,
+    slope: float,
+    base: float,
+    make: Make = plain,
+    mean: float = 0.0,
 ) -> None:
     """All results against the definition, by the threaded kernels and nothing else."""
     *arrays, axes = problem(kind, shape)
+    arrays[0] = (arrays[0] + mean).astype(np.float32).astype(np.float64)
     exact = both(reference, tuple(arrays), axes, slope, base)
     narrow = tuple(a if a is None else in_memory(order, a, make) for a in arrays)
     found = both(norm_threaded, narrow, axes, slope, base)
@@ -138,6 +148,13 @@ def test_arrays_of_many_chunks(kind: str, order: str) -> None:
     """More planes than a task of `prepare`, more rows than a group, several chunks of a plane."""
     if (kind, order) != ("rows", "fortran"):  # left to the loops
         check(kind, (3, 300, 11, 13), order, 0.2, 1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("order", ["first", "last"])
+def test_a_large_mean_costs_no_digits(kind: str, order: str) -> None:
+    """x is 1e5 +- 2 here, and its mean in float32 is off by up to 4e-3."""
+    check(kind, (3, 20, 11, 13), order, 1.0, 1.0, mean=1e5)
 
 
 def test_groups_of_channels() -> None:
@@ -216,6 +233,28 @@ def test_the_same_bits_for_any_number_of_threads_and_every_time(kind: str) -> No
     assert all(result == results[0] for result in results)
 
 
+@kernel
+def write_late_read_early(args: int, task: int, thread: int) -> None:
+    """Step 0 takes long before it writes; step 1 copies what it wrote."""
+    value, copy, counters = arg(args, 0), arg(args, 1), arg(args, 2)
+    if task == 0:
+        v = load_f32(value + 4)
+        for _ in range(20_000_000):
+            v = v * v - np.float32(2)  # stays 2
+        store_f32(value, v)
+        done(counters, 0)
+    else:
+        wait(counters, 0, 1)
+        store_f32(copy, load_f32(value))
+
+
+def test_a_step_waits_for_the_one_before() -> None:
+    value, copy = np.array([0, 2], np.float32), np.zeros(1, np.float32)
+    with threads(2):
+        parallel.run(write_late_read_early, 2, value, copy, np.zeros(1, np.int64))
+    assert value[0] == copy[0] == 2
+
+
 @pytest.mark.parametrize("order", ["first", "last"])
 def test_the_activation_is_exactly_that_of_the_result(order: str) -> None:
     """And the gradient sees the signs of that result, also where rounding decides."""
@@ -242,16 +281,19 @@ def test_the_activation_is_exactly_that_of_the_result(order: str) -> None:
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 def test_nan_and_infinity_spread_as_in_the_definition(kind: str, bad: float, slope: float) -> None:
     """Where one result is not finite, so is the other; only an infinite scale may make more NaN."""
-    for order, where in itertools.product(("first", "last"), (0, 1, 2)[: 3 if bad != bad else 2]):
+    *arrays, axes = problem(kind, (2, 5, 4, 5))
+    z = reference.norm(arrays[0], *arrays[2:], axes, 1e-3)[0].ravel()
+    places = [(0, 7), (1, int((z > 0).argmax())), (1, int((z < 0).argmax()))]
+    for order, (which, i) in itertools.product(
+        ("first", "last"), [*places, (2, 0)] if bad != bad else places
+    ):
         *arrays, axes = problem(kind, (2, 5, 4, 5))
-        arrays[where].flat[7 % arrays[where].size] = bad
+        arrays[which].flat[i] = bad
         with np.errstate(all="ignore"):
             exact = both(reference, tuple(arrays), axes, slope, 0.0)
-            found = both(
-                norm_threaded, tuple(in_memory(order, a) for a in arrays), axes, slope, 0.0
-            )
-        for i in (0, 3, 4, 5):
-            assert np.array_equal(np.isfinite(found[i]), np.isfinite(exact[i])), (order, where, i)
+            found = both(norm_threaded, tuple(in_memory(order, a) for a in arrays), axes, slope, 0)
+        for k in (0, 3, 4, 5):
+            assert np.array_equal(np.isfinite(found[k]), np.isfinite(exact[k])), (order, which, k)
 
 
 def test_empty_batches() -> None:

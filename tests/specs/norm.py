@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 from opspec import Array, Case, OpSpec
 from strategies import Draw, Shape, cases, distinct, values
@@ -163,14 +164,17 @@ def away_from_kinks(plain: Any, strategy: st.SearchStrategy[Case], **options: An
     @cases
     def found(draw: Draw, rng: np.random.Generator) -> Case:
         case = draw(strategy)
-        inputs = [a if a is None else np.array(a) for a in case.inputs]
+        x, *affine = (a if a is None else np.array(a) for a in case.inputs)
+        for a in affine:
+            if a is not None:  # a weight of 0 puts everything at the kink
+                a[a == 0] = 0.5
         for _ in range(200):
-            z = plain(*inputs, **case.kwargs)
-            near = np.abs(z) < 0.03
+            near = np.abs(plain(x, *affine, **case.kwargs)) < 0.03
             if not near.any():
                 break
-            inputs[0][near] += rng.choice([-0.3, 0.3], int(near.sum()))
-        return Case(tuple(inputs), {**case.kwargs, **options})
+            x[near] += rng.choice([-0.3, 0.3], int(near.sum()))
+        assume(not near.any())
+        return Case((x, *affine), {**case.kwargs, **options})
 
     return found
 

@@ -29,6 +29,7 @@ FEW = 256  # up to so many positions every task packs its own weights
 PIXELS = 256  # positions of a block of the weight gradient: the length of its sums
 COLUMNS = 512  # numbers in a row of such a block
 PIECE = 128  # outputs below which a task of the weight gradient is not divided further
+PACKED_NUMBERS = 16 << 20  # of a packed weight; a larger one is packed in parts, again and again
 CROWDED = 4096  # bytes: places that far apart compete in the first-level cache
 TASKS = 16  # at least so many if there is enough work: then the threads end together
 
@@ -178,8 +179,10 @@ def _correlation_plan(
     table = _table(source, weight, result, moves, phases, outputs_first)
     panels = -(-result[3] // PANEL)
     positions = [source[0] * y.results * x.results for y, x in phases]
-    alone = small or max(positions) <= FEW
-    block = TALLEST if small else max(positions) if alone else ROWS
+    few = max(positions) <= FEW
+    large = panels * PANEL * source[3] * weight[1] * weight[2] > PACKED_NUMBERS
+    alone = small or few or large  # every task packs the weights that it needs
+    block = TALLEST if small else max(positions) if few else ROWS
     blocks = max(-(-max(positions) // block), 0 if alone else TASKS)
     groups = min(panels, -(-TASKS // (2 * len(phases)))) if alone and not small else 1
     per_phase = [

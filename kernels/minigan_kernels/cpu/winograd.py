@@ -98,9 +98,9 @@ def suits(operation: str, x: Shape, y: Shape, weight: Shape, stride: Pair, dilat
     is the larger map of a stride.
     """
     f = transforms(weight[1:3], stride, dilation)
-    if f is None:
-        return False
     outputs, high, wide, C = weight
+    if f is None or min(outputs, C) < LANES:
+        return False
     if operation == "forward":
         outputs = -(-outputs // PANEL) * PANEL
     elif operation == "transpose":
