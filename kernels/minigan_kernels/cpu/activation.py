@@ -21,11 +21,10 @@ from minigan_kernels.cpu.flat import (
     is_row,
     least,
     like,
-    part,
     put,
     take,
 )
-from minigan_kernels.cpu.parallel import Kernel, arg, kernel, real, run
+from minigan_kernels.cpu.parallel import Kernel, arg, kernel, part, real, run
 from minigan_kernels.cpu.simd import LANES, fma, spread, where
 from minigan_kernels.reference import activation as reference
 

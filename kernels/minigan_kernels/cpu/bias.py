@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from minigan_kernels.cpu import vectormath
-from minigan_kernels.cpu.flat import CHUNK, SMALL, in_order_of, least, like, part, put, take
-from minigan_kernels.cpu.parallel import arg, kernel, real, run
+from minigan_kernels.cpu.flat import CHUNK, SMALL, in_order_of, least, like, put, take
+from minigan_kernels.cpu.parallel import arg, kernel, part, real, run
 from minigan_kernels.cpu.scratch import scratch
 from minigan_kernels.cpu.simd import (
     LANES,

@@ -17,12 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minigan_kernels.cpu.machine import simd
+from minigan_kernels.cpu.parallel import part
 from minigan_kernels.cpu.scratch import aligned
 from minigan_kernels.cpu.simd import LANES, load, load_part, store, store_part
-
-simd()  # Numba fixes its target when the first function is declared
-from minigan_kernels.cpu.parallel import part as part  # noqa: E402
 
 Array = npt.NDArray[Any]
 

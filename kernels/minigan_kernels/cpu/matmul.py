@@ -177,15 +177,15 @@ def _blocks(stacks: int, m: int, n: int, k: int) -> tuple[int, int, int]:
     """
     rows, columns, depth = _part(m, MOST_ROWS, TALLEST), _part(n, MOST_COLUMNS, PANEL), k
 
-    def more() -> bool:
+    def more(enough: int = TASKS) -> bool:
         tasks = stacks * -(-m // rows) * -(-n // columns) * -(-k // depth)
-        return tasks < TASKS and rows * columns * depth >= 2 * LEAST
+        return tasks < enough and rows * columns * depth >= 2 * LEAST
 
     while columns > 2 * PANEL and more():
         columns = _part(n, columns // 2, PANEL)
     while depth >= 4 * DEPTH and more():
         depth = _part(k, depth // 2, LANES)
-    while rows > 8 * TALLEST and more():
+    while rows > 8 * TALLEST and more(TASKS // 2):
         rows = _part(m, rows // 2, TALLEST)
     return rows, columns, depth
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minigan_kernels.cpu.flat import CHUNK, alike, in_order_of, is_row, least, part, put, take
-from minigan_kernels.cpu.parallel import Kernel, arg, kernel, real, run
+from minigan_kernels.cpu.flat import CHUNK, alike, in_order_of, is_row, least, put, take
+from minigan_kernels.cpu.parallel import Kernel, arg, kernel, part, real, run
 from minigan_kernels.cpu.simd import LANES, fma, load_i64, spread, sqrt, where
 from minigan_kernels.cpu.vectormath import absolute
 from minigan_kernels.reference import optim as reference

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minigan_kernels.cpu.flat import SMALL, least, part, put, take
+from minigan_kernels.cpu.flat import SMALL, least, put, take
 from minigan_kernels.cpu.layout import dense, memory_order, restore
-from minigan_kernels.cpu.parallel import arg, kernel, run
+from minigan_kernels.cpu.parallel import arg, kernel, part, run
 from minigan_kernels.cpu.scratch import aligned, scratch
 from minigan_kernels.cpu.simd import (
     BYTES,

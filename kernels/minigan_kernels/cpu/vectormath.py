@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from minigan_kernels.cpu.flat import part
+from minigan_kernels.cpu.parallel import part
 from minigan_kernels.cpu.simd import (
     bits_of,
     floats_of,
