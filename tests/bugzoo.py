@@ -100,7 +100,7 @@ def prop(name: str, operation: str) -> Callable[[], None]:
 
 def machine() -> None:
     """The check: random graphs."""
-    generate = settings(max_examples=60, stateful_step_count=30, phases=[Phase.generate])
+    generate = settings(max_examples=200, stateful_step_count=30, phases=[Phase.generate])
     run_state_machine_as_test(test_graph_machine.RandomGraph, settings=generate)
 
 

@@ -151,27 +151,15 @@ def _plan(
     free = tuple(i for i in axes if affine is None or affine[i] == 1)
     mapped = len(free) < len(axes) and all(shape[i] == 1 for i in free)
     planes = planes_of(shape, order, axes if mapped else free, prod(shape))
-    before, length, after = planes.size
-    many = before * after
-    map_p = 0
-    if mapped:
-        varying = _suffix([(shape[i], affine[i] != 1) for i in order if shape[i] > 1])  # type: ignore[index]
-        if varying not in (prod(shape), length * after):
-            return None
-        map_p = 0 if varying == length * after and before > 1 else length * after
+    map_p = _map_step(shape, affine, planes) if mapped else 0
     small = [i for i in order if planes.small[i] > 1]
     joined = _joined([(shape[i], i in axes) for i in small])
-    if joined is None:
+    if joined is None or map_p is None:
         return None
-    period = many
-    if affine is not None and not mapped:
-        period = _suffix([(shape[i], affine[i] != 1) for i in small])
-    spread = False
-    if period < min(many, LANES) or period % _run(joined, period):
-        spread, period = True, many
-    if joined[1] == 1:
-        joined = many // period, 1, period
-    lanes = _run(joined, period)
+    varies = [(shape[i], affine is None or mapped or affine[i] != 1) for i in small]
+    joined, period, spread = _period(joined, _suffix(varies))
+    before, length, after = planes.size
+    many, lanes = before * after, _lanes(joined)
     p_chunk, r_chunk = _chunks(before, length, after)
     chunks = -(-length // r_chunk)
     tasks = -(-before // p_chunk) * chunks
@@ -194,6 +182,35 @@ def _plan(
     )
 
 
+def _map_step(shape: tuple[int, ...], affine: tuple[int, ...] | None, planes: Planes) -> int | None:
+    """How far apart two p are in a map: 0 if they share it; None if it is neither."""
+    before, length, after = planes.size
+    assert affine is not None
+    varying = _suffix([(shape[i], affine[i] != 1) for i in planes.order if shape[i] > 1])
+    if varying == before * length * after:
+        return length * after
+    return 0 if varying == length * after else None
+
+
+def _period(joined: tuple[int, int, int], period: int) -> tuple[tuple[int, int, int], int, bool]:
+    """After how many planes the scale repeats itself, with `joined` cut to that.
+
+    If it does so in no way that a kernel knows, it is written out for each plane (True).
+    """
+    before, among, after = joined
+    planes = before * among * after
+    lanes = _lanes(joined) if among > 1 else 1
+    spread = period < min(planes, LANES) or period % lanes > 0
+    period = planes if spread else period
+    return (joined if among > 1 else (planes // period, 1, period)), period, spread
+
+
+def _lanes(joined: tuple[int, int, int]) -> int:
+    """Neighbouring planes that the kernels treat together."""
+    _, among, after = joined
+    return among if after == 1 else after
+
+
 def _suffix(axes: list[tuple[int, bool]]) -> int:
     """Product of the marked sizes if these are the last ones, else 0."""
     marks = [marked for _, marked in axes]
@@ -208,14 +225,6 @@ def _joined(axes: list[tuple[int, bool]]) -> tuple[int, int, int] | None:
         return None
     sizes = [n for n, _ in axes]
     return prod(sizes[:start]), prod(sizes[start:stop]), prod(sizes[stop:])
-
-
-def _run(joined: tuple[int, int, int], period: int) -> int:
-    """Neighbouring planes that the kernels treat together."""
-    _, among, after = joined
-    if among == 1:
-        return period
-    return among if after == 1 else after
 
 
 def _chunks(before: int, length: int, after: int) -> tuple[int, int]:
