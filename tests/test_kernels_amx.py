@@ -531,7 +531,8 @@ TILE_INSTRUCTIONS = "ldtilecfg tdpbf16ps tileloadd tilerelease tilestored tileze
 def test_the_kernels_compile_to_tile_instructions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("MINIGAN_EMULATE_AMX", raising=False)
+    for variable in ("MINIGAN_EMULATE_AMX", "MINIGAN_SIMD"):
+        monkeypatch.delenv(variable, raising=False)
     target = {"NUMBA_CPU_NAME": "sapphirerapids", "NUMBA_CPU_FEATURES": "+amx-tile,+amx-bf16"}
     compiled = python(ASSEMBLY, NUMBA_CACHE_DIR=str(tmp_path), **target)
     lines = dict(line.partition(" ")[::2] for line in compiled.stdout.splitlines())

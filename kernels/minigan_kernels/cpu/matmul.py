@@ -172,8 +172,8 @@ def _stride(strides: Shape) -> int:
 def _blocks(stacks: int, m: int, n: int, k: int) -> tuple[int, int, int]:
     """Rows, columns and k of a task: equal parts, enough of them and none too small.
 
-    Cutting columns costs least: only A is copied more often. Cutting k makes partial sums, and
-    cutting rows means that B must be packed beforehand.
+    Cutting columns means that A is copied more often, cutting k makes partial sums, and cutting
+    rows costs most: B must be packed beforehand.
     """
     rows, columns, depth = _part(m, MOST_ROWS, TALLEST), _part(n, MOST_COLUMNS, PANEL), k
 
@@ -181,10 +181,12 @@ def _blocks(stacks: int, m: int, n: int, k: int) -> tuple[int, int, int]:
         tasks = stacks * -(-m // rows) * -(-n // columns) * -(-k // depth)
         return tasks < enough and rows * columns * depth >= 2 * LEAST
 
-    while columns > 2 * PANEL and more():
+    while columns > 4 * PANEL and more():
         columns = _part(n, columns // 2, PANEL)
-    while depth >= 4 * DEPTH and more():
+    while depth >= 2 * DEPTH and more():
         depth = _part(k, depth // 2, LANES)
+    if columns > 2 * PANEL and more(TASKS // 2):
+        columns = _part(n, columns // 2, PANEL)
     while rows > 8 * TALLEST and more(TASKS // 2):
         rows = _part(m, rows // 2, TALLEST)
     return rows, columns, depth
