@@ -52,7 +52,7 @@ def last_thread_first_task_last(kernel: parallel.Kernel, tasks: int, *args: Any)
     shared = [a for a in args if isinstance(a, np.ndarray) and len(a) == THREADS and a.ndim == 2]
     for work in shared:
         work[...] = 7
-    block = np.array([parallel._bits(a) for a in args], np.int64)
+    block = np.array([parallel.cell(a) for a in args], np.int64)
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(kernel.address)
     for task in reversed(range(tasks)):
         call(block.ctypes.data, task, THREADS - 1)

@@ -16,10 +16,12 @@ from minigan_kernels.cpu.parallel import arg, kernel, real, run
 from minigan_kernels.cpu.simd import (
     fma,
     load,
+    load_f32,
     load_part,
     narrow,
     spread,
     store,
+    store_f32,
     store_f64,
     store_i64,
     store_part,
@@ -55,6 +57,37 @@ def test_every_task_is_done_once_by_a_known_thread(count: int) -> None:
     run(record, count, done, by)
     assert np.array_equal(done[:count], np.arange(1, count + 1))
     assert count == 0 or (0 <= by.min() and by.max() < parallel.threads())
+
+
+@pytest.mark.parametrize("steps", [(5, 1, 7), (0, 3), (100, 0, 100), (1, 1)])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_every_task_of_every_step_is_done_once(
+    steps: tuple[int, ...], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "threads", lambda: count)
+    done, by = np.zeros(sum(steps), np.int64), np.full(sum(steps), -1)
+    run(record, steps, done, by)
+    assert np.array_equal(done, np.arange(1, sum(steps) + 1))
+    assert 0 <= by.min() and by.max() < count
+
+
+@kernel
+def write_late_read_early(args: int, task: int, thread: int) -> None:
+    """Step 0 takes long before it writes; step 1 copies what it wrote."""
+    value, copy = arg(args, 0), arg(args, 1)
+    if task < 2:
+        v = load_f32(value + 8)
+        for _ in range(10_000_000 * (task + 1)):
+            v = v * v - np.float32(2)  # stays 2
+        store_f32(value + 4 * task, v)
+    else:
+        store_f32(copy + 4 * (task - 2), load_f32(value + 4 * (3 - task)))
+
+
+def test_a_step_waits_for_the_one_before() -> None:
+    value, copy = np.array([0, 0, 2], np.float32), np.zeros(2, np.float32)
+    run(write_late_read_early, (2, 2), value, copy)
+    assert (value == 2).all() and (copy == 2).all()
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 64, 1000])

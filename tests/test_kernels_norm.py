@@ -17,10 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from minigan_kernels.cpu import machine, norm_loops, norm_threaded, parallel
-from minigan_kernels.cpu.parallel import arg, kernel
 from minigan_kernels.cpu.scratch import scratch
-from minigan_kernels.cpu.simd import load_f32, store_f32
-from minigan_kernels.cpu.steps import done, wait
 from opspec import Array
 from strategies import Draw
 
@@ -243,28 +240,6 @@ def test_the_same_bits_for_any_number_of_threads_and_every_time(
             found = both(norm_threaded, narrow, axes, 0.2, 1.0)
         results.append([a.tobytes() for a in found])
     assert all(result == results[0] for result in results)
-
-
-@kernel
-def write_late_read_early(args: int, task: int, thread: int) -> None:
-    """Step 0 takes long before it writes; step 1 copies what it wrote."""
-    value, copy, counters = arg(args, 0), arg(args, 1), arg(args, 2)
-    if task == 0:
-        v = load_f32(value + 4)
-        for _ in range(20_000_000):
-            v = v * v - np.float32(2)  # stays 2
-        store_f32(value, v)
-        done(counters, 0)
-    else:
-        wait(counters, 0, 1)
-        store_f32(copy, load_f32(value))
-
-
-def test_a_step_waits_for_the_one_before() -> None:
-    value, copy = np.array([0, 2], np.float32), np.zeros(1, np.float32)
-    with threads(2):
-        parallel.run(write_late_read_early, 2, value, copy, np.zeros(1, np.int64))
-    assert value[0] == copy[0] == 2
 
 
 @pytest.mark.parametrize("order", ["first", "last"])

@@ -23,7 +23,6 @@ from minigan_kernels.cpu.norm_kernels import (
     CENTER,
     CHUNKS,
     COUNT,
-    COUNTERS,
     DSCALE,
     DSHIFT,
     FACTOR,
@@ -73,7 +72,6 @@ from minigan_kernels.cpu.simd import (
     total,
     widen,
 )
-from minigan_kernels.cpu.steps import done, wait
 
 _F = np.float32
 
@@ -254,37 +252,24 @@ def _apply(a: int, task: int) -> None:
                 put(dx + o, fma(h, factor, fma(u, tilt, lift)), left)
 
 
-@part
-def _step(a: int, task: int) -> None:
-    """One task of prepare, measure, finish (dx as well as dscale and dshift), apply."""
-    counters, tasks, prepared = a + 8 * COUNTERS, arg(a, TASKS), arg(a, FINISH_TASKS)
-    measured = prepared + tasks
-    finished = measured + prepared + arg(a, AFFINE_TASKS)
-    if task < prepared:
-        prepare(a, task, True)
-        done(counters, 0)
-    elif task < measured:
-        wait(counters, 0, prepared)
-        _measure(a, task - prepared)
-        done(counters, 1)
-    elif task < finished:
-        wait(counters, 1, tasks)
-        if task - measured < prepared:
-            _finish_dx(a, task - measured)
-        else:
-            _finish_affine(a, task - measured - prepared)
-        done(counters, 2)
-    else:
-        wait(counters, 2, finished - measured)
-        _apply(a, task - finished)
-
-
 @kernel
 def differentiate(args: int, task: int, thread: int) -> None:
-    """Some neighbouring tasks of all steps."""
-    a = arg(args, 0)
-    for each in range(task * arg(args, 1), (task + 1) * arg(args, 1)):
-        _step(a, each)
+    """The steps prepare, measure, finish (dx, dscale and dshift) and apply; see `normalise`."""
+    a, together = arg(args, 0), arg(args, 1)
+    prepared = arg(a, FINISH_TASKS)
+    measured = prepared + arg(a, TASKS)
+    finished = measured + prepared + arg(a, AFFINE_TASKS)
+    for each in range(task * together, (task + 1) * together):
+        if each < prepared:
+            prepare(a, each, True)
+        elif each < measured:
+            _measure(a, each - prepared)
+        elif each < measured + prepared:
+            _finish_dx(a, each - measured)
+        elif each < finished:
+            _finish_affine(a, each - measured - prepared)
+        else:
+            _apply(a, each - finished)
 
 
 @kernel

@@ -38,17 +38,15 @@ from minigan_kernels.cpu.simd import (
     where,
     widen,
 )
-from minigan_kernels.cpu.steps import done, wait
 
 _F = np.float32
 
-# The one argument of the kernels is the address of a block of cells: arrays, sizes, float64 and
-# counters of the steps, which have a cache line of their own.
+# The first argument of the kernels is the address of a block of cells: arrays, sizes and float64.
 X, G, OUT, SCALE, SHIFT, MEAN, RSTD, DSCALE, DSHIFT, SUMS, ROWS = range(11)
 P, R, Q, P_CHUNK, R_CHUNK, CHUNKS, BEFORE, AMONG, AFTER, PERIOD, MAPPED, MAP_P = range(11, 23)
 TASKS, FINISH_TASKS, AFFINE_TASKS = range(23, 26)
 COUNT, EPS, SLOPE, BASE = range(26, 30)
-COUNTERS, CELLS = 32, 40
+CELLS = 32
 
 # Rows of numbers that planes have. y = (x - CENTER) FACTOR + OFFSET,
 # dx = h FACTOR + (x - CENTER) TILT + LIFT.
@@ -288,25 +286,15 @@ def _apply(a: int, task: int) -> None:
                 put(y + o, bend(z, z, slope), left)
 
 
-@part
-def _step(a: int, task: int) -> None:
-    """One task of measure, prepare, apply."""
-    counters, tasks, prepared = a + 8 * COUNTERS, arg(a, TASKS), arg(a, FINISH_TASKS)
-    if task < tasks:
-        _measure(a, task)
-        done(counters, 0)
-    elif task < tasks + prepared:
-        wait(counters, 0, tasks)
-        prepare(a, task - tasks, False)
-        done(counters, 1)
-    else:
-        wait(counters, 1, prepared)
-        _apply(a, task - tasks - prepared)
-
-
 @kernel
 def normalise(args: int, task: int, thread: int) -> None:
-    """Some neighbouring tasks of all steps."""
-    a = arg(args, 0)
-    for each in range(task * arg(args, 1), (task + 1) * arg(args, 1)):
-        _step(a, each)
+    """The steps measure, prepare and apply; a task may be several neighbouring ones."""
+    a, together = arg(args, 0), arg(args, 1)
+    tasks, prepared = arg(a, TASKS), arg(a, FINISH_TASKS)
+    for each in range(task * together, (task + 1) * together):
+        if each < tasks:
+            _measure(a, each)
+        elif each < tasks + prepared:
+            prepare(a, each - tasks, False)
+        else:
+            _apply(a, each - tasks - prepared)

@@ -6,6 +6,7 @@ does not fit into that picture gets None, and `norm` does it with plain loops.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -19,14 +20,13 @@ from minigan_kernels.cpu.norm_gradient import differentiate, sum_maps
 from minigan_kernels.cpu.norm_kernels import (
     CELLS,
     COUNT,
-    COUNTERS,
     DSCALE,
     DSHIFT,
     FEW,
     normalise,
     rows_of_a_map,
 )
-from minigan_kernels.cpu.parallel import Kernel, run
+from minigan_kernels.cpu.parallel import Kernel, address, run
 from minigan_kernels.cpu.planes import Planes, planes_of
 from minigan_kernels.cpu.scratch import Space, scratch
 from minigan_kernels.cpu.simd import LANES
@@ -35,6 +35,8 @@ Array = npt.NDArray[Any]
 
 CHUNK = 1 << 15  # numbers of a task
 MOST = 32  # tasks that a large array is cut into
+
+_PACK = struct.Struct(f"{COUNT}q4d")  # the cells
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,8 @@ class Plan:
     mapped: bool  # scale and shift vary within planes
     shared: bool  # the same map for all p
     spread: bool  # scale and shift must be written out for each plane
-    tasks: int  # of normalise
-    gradient_tasks: int  # of differentiate without its last step
-    dx_tasks: int  # of that step
+    steps: tuple[int, ...]  # tasks of each step of normalise
+    gradient_steps: tuple[int, ...]  # of differentiate
 
     def dense(self, a: Array) -> Array:
         """An array in the memory order of x, itself if it is so already."""
@@ -86,7 +87,8 @@ def norm(
     mean, rstd = np.empty((2, *plan.statistics))
     with scratch() as space:
         arrays = x, None, y, plan.affine(scale), plan.affine(shift), mean, rstd, None, None
-        _run_steps(normalise, plan, plan.tasks, _block(plan, space, arrays, (eps, slope, base)))
+        work = _work(plan, space, arrays, (eps, slope, base))
+        _run_steps(normalise, plan, plan.steps, work)
     return y, plan.back(mean), plan.back(rstd)
 
 
@@ -115,13 +117,13 @@ def norm_backward(
     arrays = x, plan.dense(g), dx, plan.affine(scale), plan.affine(shift), mean, rstd
     gradients = (None, None) if plan.shared else (dscale, dshift)
     with scratch() as space:
-        block = _block(plan, space, (*arrays, *gradients), (0.0, slope, base))
-        tasks = plan.gradient_tasks + (plan.dx_tasks if needs[0] else 0)
-        _run_steps(differentiate, plan, tasks, block)
+        work = _work(plan, space, (*arrays, *gradients), (0.0, slope, base))
+        steps = plan.gradient_steps if needs[0] else plan.gradient_steps[:-1]
+        _run_steps(differentiate, plan, steps, work)
         if plan.shared and (needs[1] or needs[2]):
-            block[DSCALE], block[DSHIFT] = _address(dscale), _address(dshift)
+            work[DSCALE : DSHIFT + 1].view(np.int64)[:] = _address(dscale), _address(dshift)
             _, length, after = plan.planes.size
-            run(sum_maps, -(-length // rows_of_a_map(after)), block)
+            run(sum_maps, -(-length // rows_of_a_map(after)), work)
     shape = () if scale is None else scale.shape
     dshift = g if unchanged and needs[2] else _summed(plan, dshift, shape)
     return dx, _summed(plan, dscale, shape), dshift
@@ -176,9 +178,8 @@ def _plan(
         mapped,
         mapped and map_p == 0,
         spread,
-        tasks + finish + tasks,
-        finish + tasks + finish + affine_tasks,
-        tasks,
+        (tasks, finish, tasks),
+        (finish, tasks, finish + affine_tasks, tasks),
     )
 
 
@@ -235,32 +236,30 @@ def _chunks(before: int, length: int, after: int) -> tuple[int, int]:
     return 1, min(length, -(-rows // LANES) * LANES)
 
 
-def _block(
+def _work(
     plan: Plan, space: Space, arrays: tuple[Array | None, ...], options: tuple[float, ...]
 ) -> Array:
-    """The cells of a call; `arrays` must live as long.
+    """The cells of a call, then the sums, then the rows of the planes; `arrays` must live as long.
 
-    One piece of working memory holds them, then the sums, then the rows of the planes.
+    One piece of memory for all: asking for memory and for addresses is what a small norm costs.
     """
     work = space.array((CELLS + plan.sums + plan.rows,), np.float64)
-    sums = _address(work) + 8 * CELLS
-    cells = work[:CELLS].view(np.int64)
-    cells[:COUNT] = (*map(_address, arrays), sums, sums + 8 * plan.sums, *plan.sizes)
-    work[COUNT : COUNT + 4] = (plan.count, *options)
-    cells[COUNTERS:] = 0
-    return cells
+    sums = address(work) + 8 * CELLS
+    addresses = *map(_address, arrays), sums, sums + 8 * plan.sums
+    _PACK.pack_into(work.data, 0, *addresses, *plan.sizes, plan.count, *options)
+    return work
 
 
-def _run_steps(kernel: Kernel, plan: Plan, tasks: int, block: Array) -> None:
+def _run_steps(kernel: Kernel, plan: Plan, steps: tuple[int, ...], work: Array) -> None:
     """A small array is one task of all steps: threads are not worth their start."""
-    if plan.dx_tasks == 1:
-        run(kernel, 1, block, tasks)
+    if plan.steps[0] == 1:
+        run(kernel, 1, work, sum(steps))
     else:
-        run(kernel, tasks, block, 1)
+        run(kernel, steps, work, 1)
 
 
 def _address(a: Array | None) -> int:
-    return 0 if a is None else a.__array_interface__["data"][0]
+    return 0 if a is None else address(a)
 
 
 def _affine_gradient(plan: Plan, scale: Array | None) -> Array | None:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigan_kernels.cpu.flat import CHUNK, alike, in_order_of, is_row, least, put, take
-from minigan_kernels.cpu.parallel import Kernel, arg, kernel, part, real, run
+from minigan_kernels.cpu.parallel import HEADER, Kernel, arg, kernel, part, real, run
 from minigan_kernels.cpu.simd import LANES, fma, load_i64, spread, sqrt, where
 from minigan_kernels.cpu.vectormath import absolute
 from minigan_kernels.reference import optim as reference
@@ -291,9 +291,7 @@ def _lerp(args: int, task: int, thread: int) -> None:
 # The table and its tasks -----------------------------------------------------------------------
 
 COLUMNS = 7  # of the table: tasks before this parameter, its length, then p, g and the memory
-# An array stands in the table as the address of its Python object, where NumPy's C interface puts
-# the address of the numbers right after the header. Asking for that costs 1 us for each array.
-HEADER = object.__basicsize__
+# An array stands in the table as the address of its Python object (see `parallel.address`).
 
 
 def _update(

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from minigan_kernels.cpu.parallel import address
+
 KEPT = 64 << 20  # bytes
 ALIGN = 64  # bytes: a cache line
 
@@ -27,7 +29,7 @@ def aligned(shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> npt.NDAr
     """An uninitialised array whose first element lies at a multiple of 64 bytes."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGN, np.uint8)
-    start = -raw.ctypes.data % ALIGN
+    start = -address(raw) % ALIGN
     return raw[start : start + size].view(dtype).reshape(shape)
 
 

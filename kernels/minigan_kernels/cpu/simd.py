@@ -423,24 +423,3 @@ def first_lanes(typing: Any, count: Any) -> Any:
         return _mask_of(builder, args[0])
 
     return MASK16(types.intp), code
-
-
-@intrinsic
-def count_up(typing: Any, p: Any) -> Any:
-    """Add one to the integer at p; what this thread wrote before is seen by who reads the count."""
-
-    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.atomic_rmw("add", pointer(builder, args[0], I64), ir.Constant(I64, 1), "acq_rel")
-        return context.get_dummy_value()
-
-    return types.void(types.intp), code
-
-
-@intrinsic
-def read_count(typing: Any, p: Any) -> Any:
-    """The integer at p, which other threads count up."""
-
-    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load_atomic(pointer(builder, args[0], I64), "acquire", 8)
-
-    return types.intp(types.intp), code

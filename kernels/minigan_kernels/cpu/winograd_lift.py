@@ -12,9 +12,9 @@ with zeros around it.
 
 from __future__ import annotations
 
+from minigan_kernels.cpu.loop import call
 from minigan_kernels.cpu.microkernel import PANEL_BYTES, TALLEST
 from minigan_kernels.cpu.pack import copy, zeros
-from minigan_kernels.cpu.parallel import _call as call
 from minigan_kernels.cpu.parallel import arg, kernel, part
 from minigan_kernels.cpu.simd import BYTES, LANES, store_i64
 
