@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minigan import errors
-from minigan.backend import CPU, Array, Backend, backend_of
+from minigan.backend import CPU, Array, Backend, as_array, backend_of
 from minigan.errors import MiniganError, UsageError
 from minigan.tensor import SEQUENCE, Leaf, Tensor
 
@@ -296,7 +296,7 @@ def grad(
         g = found.get(x.node)
         if g is not None and g.shape != x.shape:
             raise errors.wrong_gradient_shape(x.shape, g.shape)
-        results.append(g if g is None or isinstance(g, Tensor) else Tensor(np.asarray(g)))
+        results.append(g if g is None or isinstance(g, Tensor) else Tensor(as_array(g)))
     return results
 
 
@@ -351,9 +351,9 @@ def _leading_to(targets: Iterable[Any], order: list[Any], floor: int) -> set[Any
 def _add_to_leaf(leaf: Leaf, g: Array, owned: bool) -> None:
     """`.grad` belongs to the user, who may change it: it is never an alias."""
     if leaf.grad is not None:
-        leaf.grad = np.asarray(leaf.grad + g)
+        leaf.grad = as_array(leaf.grad + g)
     else:
-        leaf.grad = np.asarray(g) if owned else np.array(g)
+        leaf.grad = as_array(g) if owned else as_array(g).copy(order="K")
 
 
 def _sum(a: Any, b: Any) -> Any:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
-from types import ModuleType
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,12 +25,12 @@ class Backend:
 
     Parameters
     ----------
-    name : what `Tensor.device` says, such as "cpu".
-    xp : the array module (NumPy, or a module with its functions).
+    name : what `Tensor.device` says, such as "cpu" or "cuda:0".
+    xp : the array module (NumPy, CuPy, or a module with their functions).
     kernels : a namespace of kernels, or the name of the module to import at first use.
     """
 
-    def __init__(self, name: str, xp: ModuleType, kernels: Any) -> None:
+    def __init__(self, name: str, xp: Any, kernels: Any) -> None:
         self.name, self.xp, self._kernels = name, xp, kernels
 
     @property
@@ -40,34 +39,46 @@ class Backend:
             self._kernels = importlib.import_module(self._kernels)
         return self._kernels
 
+    def upload(self, array: Array) -> Any:
+        """A NumPy array as an array of this device (on the CPU: the array itself)."""
+        return self.xp.asarray(array)
+
     def __repr__(self) -> str:
         return f"Backend({self.name!r})"
 
 
 CPU = Backend("cpu", np, "minigan_kernels.cpu")
 
+# Other devices: type of their arrays -> the backend of one of them; name -> backend.
+_OF_ARRAY: dict[type, Callable[[Any], Backend]] = {}
+_BY_NAME: dict[str, Backend] = {}
+
+
+def register(backend: Backend, array_type: type, of_array: Callable[[Any], Backend]) -> None:
+    """Make a device known by its name and by the type of its arrays."""
+    _BY_NAME[backend.name] = backend
+    _OF_ARRAY[array_type] = of_array
+
 
 def backend_of(array: Any) -> Backend:
     """Return the backend that serves `array`."""
     if isinstance(array, np.ndarray | np.generic):
         return CPU
+    if type(array) in _OF_ARRAY:
+        return _OF_ARRAY[type(array)](array)
     raise ResourceError(
         f"an array of type {type(array).__module__}.{type(array).__qualname__} has no backend",
-        why="this version computes on the CPU, with NumPy arrays",
+        why="minigan computes with arrays of NumPy and CuPy",
         fix="convert the array to NumPy first",
     )
 
 
-def to_device(array: Array, device: str) -> Array:
-    """Return `array` on `device` ("cpu"), copying only when it lies elsewhere."""
-    check_device(device)
-    return np.asarray(array)
-
-
-def check_device(device: str) -> str:
-    """Return `device` if this build can compute on it; raise with the remedy otherwise."""
+def find(device: str) -> Backend:
+    """The backend of a device by its name; raise with the remedy if there is none."""
     if device == "cpu":
-        return device
+        return CPU
+    if device in _BY_NAME:
+        return _BY_NAME[device]
     if device == "cuda" or device.startswith("cuda:"):
         raise ResourceError(
             f"device '{device}' is not available",
@@ -75,6 +86,28 @@ def check_device(device: str) -> str:
             fix="use device 'cpu'",
         )
     raise UsageError(f"unknown device '{device}'", fix="use 'cpu'")
+
+
+def check_device(device: str) -> str:
+    """Return `device` if this build can compute on it; raise with the remedy otherwise."""
+    find(device)
+    return device
+
+
+def to_numpy(array: Any) -> Array:
+    """The numbers of an array of any device as a NumPy array (on the CPU: the array itself)."""
+    return array if isinstance(array, np.ndarray) else np.asarray(array.get())
+
+
+def to_device(array: Any, device: str) -> Any:
+    """Return `array` on `device`, copying only when it lies elsewhere."""
+    target = find(device)
+    return array if backend_of(array) is target else target.upload(to_numpy(array))
+
+
+def as_array(result: Any) -> Any:
+    """What an operation gave, as an array: NumPy turns results without axes into scalars."""
+    return np.asarray(result) if isinstance(result, np.generic) else result
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from minigan.backend import Array, backend_of, check_device, to_device
+from minigan.backend import CPU, Array, as_array, backend_of, find, to_device, to_numpy
 from minigan.errors import DtypeError, GraphError, ShapeError, UsageError
 
 if TYPE_CHECKING:
@@ -195,22 +195,22 @@ class Tensor:
         )
 
     def __gt__(self, other: Any) -> Tensor:
-        return Tensor(np.asarray(self._data > _raw(other)))
+        return Tensor(as_array(self._data > _raw(other)))
 
     def __ge__(self, other: Any) -> Tensor:
-        return Tensor(np.asarray(self._data >= _raw(other)))
+        return Tensor(as_array(self._data >= _raw(other)))
 
     def __lt__(self, other: Any) -> Tensor:
-        return Tensor(np.asarray(self._data < _raw(other)))
+        return Tensor(as_array(self._data < _raw(other)))
 
     def __le__(self, other: Any) -> Tensor:
-        return Tensor(np.asarray(self._data <= _raw(other)))
+        return Tensor(as_array(self._data <= _raw(other)))
 
     def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return Tensor(np.asarray(self._data == _raw(other)))
+        return Tensor(as_array(self._data == _raw(other)))
 
     def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return Tensor(np.asarray(self._data != _raw(other)))
+        return Tensor(as_array(self._data != _raw(other)))
 
     __hash__ = object.__hash__
 
@@ -228,8 +228,11 @@ class Tensor:
         return value
 
     def numpy(self) -> Array:
-        """Return the data as a read-only NumPy view (copy it to change it)."""
-        view = np.asarray(self._data).view()
+        """Return the data as a read-only NumPy array (copy it to change it).
+
+        On the CPU it is a view of the same memory; from another device the numbers are copied.
+        """
+        view = to_numpy(self._data).view()
         view.flags.writeable = False
         return view
 
@@ -342,12 +345,16 @@ def tensor(
     ----------
     data : numbers, sequences of numbers, an array, or a Tensor (its values).
     dtype : wanted dtype.
-    device : "cpu" by default.
+    device : that of `data` by default, "cpu" for numbers.
     requires_grad : whether gradients shall be computed for it.
     """
-    check_device(device or "cpu")
     if isinstance(data, Tensor):
         data = data.data
+    if device is None:
+        device = backend_of(data).name if hasattr(data, "get") and hasattr(data, "dtype") else "cpu"
+    backend = find(device)
+    if hasattr(data, "get") and hasattr(data, "dtype"):  # an array of another device
+        data = to_numpy(data)
     array = np.array(data, dtype=dtype)
     if dtype is None and not isinstance(data, np.ndarray | np.generic) and array.dtype.kind == "f":
         array = array.astype(np.float32)
@@ -357,7 +364,7 @@ def tensor(
             why="tensors hold floats, integers and booleans",
             fix="convert the data to numbers; nested lists must have equal lengths",
         )
-    result = Tensor(array)
+    result = Tensor(array if backend is CPU else backend.upload(array))
     if requires_grad:
         result.requires_grad = True
     return result

@@ -1,0 +1,93 @@
+"""A GPU as the kernels see it: it makes arrays and launches kernels.
+
+Everything that differs between a real GPU and the emulator of the tests comes in from outside: the
+array module (CuPy, or one with its functions) and the loader that turns an instance of a source into
+something to call. The launch code of all kernels is the same for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from minigan_kernels.cuda.sources import Source
+
+Array = Any  # of the device's array module
+Launch = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...], int], None]
+
+NULL = np.uint64(0)
+MOST = 2**31 - 1  # blocks along the first axis of a grid
+
+
+class Loader(Protocol):
+    """Finds kernels: `function(source, instance)(grid, block, arguments, shared_bytes)`."""
+
+    architecture: str
+
+    def function(self, source: Source, instance: str) -> Launch: ...
+
+
+class Device:
+    """One GPU.
+
+    Parameters
+    ----------
+    name : what `Tensor.device` says, such as "cuda:0".
+    xp : the array module.
+    loader : finds kernels.
+    """
+
+    def __init__(self, name: str, xp: Any, loader: Loader) -> None:
+        self.name, self.xp, self.loader = name, xp, loader
+        self._functions: dict[tuple[str, str], Launch] = {}
+
+    def empty(self, shape: Sequence[int], dtype: Any = np.float32) -> Array:
+        """An array whose numbers are whatever was there before."""
+        return self.xp.empty(tuple(shape), dtype)
+
+    def upload(self, array: np.ndarray[Any, Any]) -> Array:
+        """A copy of a NumPy array on the device."""
+        return self.xp.asarray(array)
+
+    def launch(
+        self,
+        source: Source,
+        instance: str,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        *args: Any,
+        shared: int = 0,
+    ) -> None:
+        """Start a kernel.
+
+        Arguments are arrays (passed by address; None is a null pointer), Python integers (`long
+        long` in the kernel), Python floats (`double`), and NumPy scalars and structures (as they
+        are). A grid without blocks is nothing to do.
+        """
+        if 0 in grid:
+            return
+        function = self._functions.get((source.file, instance))
+        if function is None:
+            function = self.loader.function(source, instance)
+            self._functions[source.file, instance] = function
+        function(grid, block, tuple([_argument(a) for a in args]), shared)
+
+
+def _argument(value: Any) -> Any:
+    kind = type(value)
+    if kind is int or kind is bool:
+        return np.int64(value)
+    if kind is float:
+        return np.float64(value)
+    return NULL if value is None else value
+
+
+def type_name(dtype: Any) -> str:
+    """What a dtype is called in CUDA C++."""
+    return _NAMES[np.dtype(dtype).name]
+
+
+_NAMES = {"float32": "float", "float64": "double", "int64": "long long", "bool": "bool"}
+REAL = ("float", "double")  # instances of kernels for numbers

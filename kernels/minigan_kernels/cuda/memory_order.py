@@ -1,0 +1,72 @@
+"""The order of an array's numbers in memory: kernels that go number by number do not care which.
+
+On the device images lie N,H,W,C in memory while their shape says N,C,H,W, as on the CPU. What matters
+to a kernel is whether an array has no gaps, and whether two arrays have the same order.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from minigan_kernels.cuda.device import Array, Device
+
+
+@lru_cache(maxsize=4096)
+def _order(shape: tuple[int, ...], strides: tuple[int, ...], item: int) -> tuple[int, ...] | None:
+    order = sorted(range(len(shape)), key=lambda i: (-strides[i], i))
+    step = item
+    for i in reversed(order):
+        if shape[i] != 1:
+            if strides[i] != step:
+                return None
+            step *= shape[i]
+    return tuple(order)
+
+
+def order_of(x: Array) -> tuple[int, ...] | None:
+    """Axes from the outermost in memory to the innermost; None if there are gaps."""
+    return _order(x.shape, x.strides, x.itemsize)
+
+
+def dense(x: Array) -> Array:
+    """x, or a copy of it without gaps."""
+    return x if order_of(x) is not None else x.copy()
+
+
+def like(device: Device, x: Array, dtype: Any = None) -> Array:
+    """An uninitialised array of the shape and memory order of x, which has no gaps."""
+    order = order_of(x)
+    assert order is not None
+    y = device.empty([x.shape[i] for i in order], dtype or x.dtype)
+    return y.transpose(_back(order))
+
+
+def in_order_of(device: Device, x: Array, y: Array) -> Array:
+    """y in the memory order of x (of the same shape, without gaps): itself, or a copy."""
+    if same_order(x, y):
+        return y
+    moved = like(device, x, y.dtype)
+    moved[...] = y
+    return moved
+
+
+def same_order(x: Array, y: Array) -> bool:
+    """Whether equal places of two arrays of one shape lie equally far from their beginnings."""
+    return _order(x.shape, x.strides, x.itemsize) == _order(y.shape, y.strides, y.itemsize)
+
+
+def channels_last(device: Device, x: Array) -> Array:
+    """An N,C,*S array whose memory is N,*S,C: x itself or a copy."""
+    wanted = (0, *range(2, x.ndim), 1)
+    moved = x.transpose(wanted)
+    if moved.flags.c_contiguous:
+        return x
+    y = device.empty(moved.shape, x.dtype)
+    y[...] = moved
+    return y.transpose(_back(wanted))
+
+
+@lru_cache(maxsize=256)
+def _back(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(order.index(i) for i in range(len(order)))
