@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minigan import errors
+from minigan import errors, holders
 from minigan.backend import CPU, Array, Backend, as_array, backend_of
 from minigan.errors import MiniganError, UsageError
 from minigan.tensor import SEQUENCE, Leaf, Tensor
@@ -121,6 +121,8 @@ class Function:
             out = node.forward(*arrays)
         except Exception as error:
             errors.explain(error, node, arrays)
+            if isinstance(error, MemoryError):
+                error.add_note(holders.largest())
             raise
         if type(out) is not _ndarray and node.backend is CPU:
             out = np.asarray(out)  # NumPy turns results without axes into scalars

@@ -40,8 +40,15 @@ class Backend:
         return self._kernels
 
     def upload(self, array: Array) -> Any:
-        """A NumPy array as an array of this device (on the CPU: the array itself)."""
-        return self.xp.asarray(array)
+        """A NumPy array as an array of this device, its axes in the same order in memory.
+
+        On the CPU it is the array itself.
+        """
+        if self.xp is np:
+            return array
+        order = sorted(range(array.ndim), key=lambda i: -array.strides[i])
+        made = self.xp.asarray(np.ascontiguousarray(array.transpose(order)))
+        return made.transpose(tuple(order.index(i) for i in range(array.ndim)))
 
     def __repr__(self) -> str:
         return f"Backend({self.name!r})"
@@ -64,6 +71,8 @@ def backend_of(array: Any) -> Backend:
     """Return the backend that serves `array`."""
     if isinstance(array, np.ndarray | np.generic):
         return CPU
+    if type(array).__module__.startswith("cupy") and type(array) not in _OF_ARRAY:
+        find("cuda")
     if type(array) in _OF_ARRAY:
         return _OF_ARRAY[type(array)](array)
     raise ResourceError(
@@ -79,13 +88,12 @@ def find(device: str) -> Backend:
         return CPU
     if device in _BY_NAME:
         return _BY_NAME[device]
-    if device == "cuda" or device.startswith("cuda:"):
-        raise ResourceError(
-            f"device '{device}' is not available",
-            why="this version of minigan has no CUDA kernels yet",
-            fix="use device 'cpu'",
-        )
-    raise UsageError(f"unknown device '{device}'", fix="use 'cpu'")
+    kind, colon, number = device.partition(":")
+    if kind != "cuda" or (colon and not number.isdecimal()):
+        raise UsageError(f"unknown device '{device}'", fix="use 'cpu', 'cuda' or 'cuda:1'")
+    cuda: Any = importlib.import_module("minigan.cuda")  # only now: it imports CuPy
+    found: Backend = cuda.backend(int(number or 0))
+    return found
 
 
 def check_device(device: str) -> str:
@@ -102,6 +110,19 @@ def to_numpy(array: Any) -> Array:
 def to_device(array: Any, device: str) -> Any:
     """Return `array` on `device`, copying only when it lies elsewhere."""
     target = find(device)
+    return array if backend_of(array) is target else target.upload(to_numpy(array))
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is an array of some device."""
+    return isinstance(value, np.ndarray) or type(value) in _OF_ARRAY
+
+
+def beside(array: Any, like: Any) -> Any:
+    """Masks, labels and indices (arrays or lists) as an array on the device of `like`."""
+    if not is_array(array):
+        array = np.asarray(array)
+    target = backend_of(like)
     return array if backend_of(array) is target else target.upload(to_numpy(array))
 
 

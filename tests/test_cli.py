@@ -102,7 +102,7 @@ def test_version(cli: Cli) -> None:
         (["train", "dcgan", "-o", "widht=3"], 1, "(did you mean 'width'?)"),
         (["train", "dcgan", "-o", "width=x"], 1, "width=x is not a whole number"),
         (["train", "dcgan", "--data", "mnits"], 1, "(did you mean 'mnist'?)"),
-        (["train", "dcgan", "--device", "cuda"], 1, "device 'cuda' is not available"),
+        (["train", "dcgan", "--device", "tpu"], 1, "unknown device 'tpu'"),
         (["train", "--resume", "nowhere"], 1, "there is no folder nowhere"),
         (["sample", "nowhere"], 1, "there is no run or checkpoint nowhere"),
         (["sample", "nowhere", "--out", "x.bmp"], 1, "cannot write '.bmp' files"),

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS: list[tuple[str, ...]] = [
     ("minigan_kernels",),
     ("minigan.errors",),
-    ("minigan.random", "minigan.backend"),
-    ("minigan.tensor", "minigan.autograd", "minigan.recompute"),
+    ("minigan.random", "minigan.backend", "minigan.cuda"),
+    ("minigan.tensor", "minigan.holders", "minigan.autograd", "minigan.recompute"),
     ("minigan.check", "minigan.debug", "minigan.ops", "minigan.functional"),
     ("minigan",),  # the package itself: the public names of the engine
     ("minigan.nn", "minigan.optim", "minigan.data", "minigan.weights", "minigan.losses"),
@@ -27,6 +27,7 @@ FLOORS: list[tuple[str, ...]] = [
 ]
 # Modules of one floor may import one another, but the second of a pair never the first.
 ORDER = [
+    ("minigan.cuda", "minigan.backend"),
     ("minigan.functional", "minigan.ops"),
     ("minigan.losses", "minigan.nn"),
     ("minigan.losses", "minigan.optim"),

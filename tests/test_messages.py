@@ -101,7 +101,6 @@ MISTAKES: dict[str, Callable[[], object]] = {
     "data of another shape": lambda: setattr(t(3), "data", np.ones(4, np.float32)),
     "strings": lambda: mg.tensor("text"),
     "unknown device": lambda: mg.tensor([1.0], device="tpu"),
-    "cuda without cuda": lambda: mg.tensor([1.0], device="cuda"),
     "unknown precision": lambda: mg.precision("fp8").__enter__(),
     "infinite slope under nan_watch": infinite_slope,
     "reshape": lambda: t(2, 3).reshape(4, 2),

@@ -261,7 +261,7 @@ def test_devices() -> None:
     x = mg.tensor([1.0])
     assert x.device == "cpu" and x.to("cpu") is x
     with pytest.raises(MiniganError, match="cuda"):
-        mg.tensor([1.0], device="cuda")
+        mg.tensor([1.0], device="cuda:99")
     with pytest.raises(UsageError, match="tpu"):
         mg.tensor([1.0], device="tpu")
 

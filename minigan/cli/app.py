@@ -100,6 +100,8 @@ def describe(error: Exception) -> tuple[int, str]:
         return 1, f"error: {error}"
     if isinstance(error, MemoryError):
         why = f"\n  why: {error}" if str(error) else ""
+        for note in getattr(error.__cause__ or error, "__notes__", []):
+            why += "\n  " + note.replace("\n", "\n  ")
         fix = "use a smaller --batch, or a smaller model (-o width=...)"
         return 5, f"error: out of memory{why}\n  fix: {fix}; checkpoints are untouched"
     if isinstance(error, OSError):

@@ -147,7 +147,7 @@ def start(config: dict[str, Any], run: RunFolder | None, given: dict[str, Any]) 
     stream = sys.stderr if given["as_json"] else sys.stdout
     device, why = choose_device(given["device"])
     mg.manual_seed(config["seed"])
-    game = gans.make(config["preset"], **config["options"])
+    game = gans.make(config["preset"], **config["options"]).to(device)
     dataset = load_data(config, game, given["data_root"])
     batches = Batches(dataset, config["batch"], config["seed"])
     if given["dry_run"]:
@@ -190,11 +190,15 @@ def start(config: dict[str, Any], run: RunFolder | None, given: dict[str, Any]) 
 
 def choose_device(wanted: str) -> tuple[str, str]:
     """The device, and for `auto` the reason."""
-    from minigan.backend import check_device
+    from minigan.backend import find
+    from minigan.errors import ResourceError
 
-    if wanted == "auto":
+    if wanted != "auto":
+        return find(wanted).name, ""
+    try:
+        return find("cuda").name, " (auto)"
+    except ResourceError:
         return "cpu", " (auto)"
-    return check_device(wanted), ""
 
 
 def load_data(config: dict[str, Any], game: Game, root: str | None) -> Dataset:

@@ -152,9 +152,9 @@ class DCGAN(Game):
 
     def start(self, batch: Any) -> None:
         """x real, z new, G(z) once: both turns use the same fakes."""
-        self.real = Tensor(batch.images)
+        self.real = self.tensor(batch.images)
         z = self.noise(random.draw("z"), len(batch.images))
-        self.fake = self.G(Tensor(z))
+        self.fake = self.G(self.tensor(z))
 
     def d_losses(self) -> dict[str, Tensor]:
         """L_D = BCE(D(x), 1) + BCE(D(G(z)), 0); G is held fixed by detach."""
@@ -190,7 +190,7 @@ class DCGAN(Game):
         G = self.ema["G"].module if net == "ema" else self.G
         training = G.training
         G.eval()
-        images = [G(Tensor(z[i : i + 64])).data for i in range(0, len(z), 64)]
+        images = [G(self.tensor(z[i : i + 64])).numpy() for i in range(0, len(z), 64)]
         G.train(training)
         return np.concatenate(images)
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from minigan.backend import find, to_device
 from minigan.errors import CheckpointError
 from minigan.nn import Module, Parameter
 from minigan.optim import EMA, Optimizer
@@ -62,6 +63,7 @@ class Game(ABC):
     players : in the order in which they move.
     networks : name -> Module, such as {"G": ..., "D": ...}.
     ema : name of a network -> its moving average.
+    device : where the networks live; `tensor` brings data there.
     log : figures of the step just played. Progress, verdict and report know by name
         "d_real" = mean sigmoid(D(x)), "d_fake" = mean sigmoid(D(G(z))) in D's turn and
         "d_fake_g" = the same in G's turn; any other name is logged and drawn too.
@@ -74,6 +76,18 @@ class Game(ABC):
     networks: dict[str, Module]
     ema: dict[str, EMA]
     log: dict[str, float]
+    device: str = "cpu"
+
+    def to(self, device: str) -> Game:
+        """Move the game to a device: networks, averages, and what the optimizers remember."""
+        for part in self.parts().values():
+            part.to(device)
+        self.device = find(device).name
+        return self
+
+    def tensor(self, array: Array) -> Tensor:
+        """Data or noise as a Tensor on the device of the game."""
+        return Tensor(to_device(array, self.device))
 
     @abstractmethod
     def start(self, batch: Any) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from minigan.backend import Array, to_device
+from minigan.backend import Array, to_device, to_numpy
 from minigan.errors import DtypeError, MiniganError, UsageError
 from minigan.nn.state import load_state
 from minigan.tensor import Tensor
@@ -234,7 +234,7 @@ class Module:
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers by name, as NumPy arrays."""
-        return {name: np.array(t.data, order="C") for name, t in self.named_tensors()}
+        return {n: np.array(to_numpy(t.data), order="C") for n, t in self.named_tensors()}
 
     def load_state_dict(
         self,

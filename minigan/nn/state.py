@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigan.backend import Array
+from minigan.backend import Array, beside, is_array, to_numpy
 from minigan.errors import CheckpointError, did_you_mean
 from minigan.tensor import Tensor
 
@@ -27,7 +27,8 @@ def load_state(
     for key, value in state.items():
         name = key if rename is None else rename(key)
         if name is not None:
-            arrays[name] = np.asarray(value.data if isinstance(value, Tensor) else value)
+            array = value.data if isinstance(value, Tensor) else value
+            arrays[name] = to_numpy(array) if is_array(array) else np.asarray(array)
     tensors = dict(module.named_tensors(unique=False))
     rows = mismatched(arrays, {name: t.data for name, t in tensors.items()})
     if strict:
@@ -36,7 +37,7 @@ def load_state(
     refuse(f"load_state_dict: {type(module).__name__}", rows)
     for name, t in tensors.items():
         if name in arrays:
-            t.data[...] = arrays[name]
+            t.data[...] = beside(arrays[name], t.data)
             t.bump()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigan.autograd import Function
-from minigan.backend import Array
+from minigan.backend import Array, backend_of, is_array
 from minigan.errors import DtypeError, ShapeError
 from minigan.ops.shape import sum_to
 from minigan.tensor import Tensor
@@ -19,7 +19,7 @@ def constant(value: Any, like: Tensor) -> Tensor:
     """Return `value` as a Tensor of `like`'s dtype: scalars are weak, arrays must agree."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, np.ndarray) and value.ndim:
+    if is_array(value) and value.ndim:
         if value.dtype != like.dtype:
             raise DtypeError(
                 f"mixed dtypes {like.dtype} and {value.dtype} (an array)",
@@ -27,14 +27,15 @@ def constant(value: Any, like: Tensor) -> Tensor:
                 fix=f"convert the array with .astype('{like.dtype}')",
             )
         return Tensor(value)
-    return Tensor(np.asarray(weak(value, like), dtype=like.dtype))
+    xp = backend_of(like.data).xp
+    return Tensor(xp.asarray(weak(value, like), dtype=like.dtype))
 
 
 def weak(value: Any, like: Tensor) -> Any:
     """A Python or NumPy scalar as a Python number, which never changes an array's dtype."""
     if type(value) is float and like.dtype.kind == "f":
         return value
-    if isinstance(value, np.generic | np.ndarray):
+    if isinstance(value, np.generic) or is_array(value):
         value = value.item()
     if not isinstance(value, int | float):
         raise DtypeError(
@@ -232,21 +233,21 @@ def neg(x: Tensor) -> Tensor:
 
 def shift(x: Tensor, c: Any) -> Tensor:
     """x + c for a number or a constant array c."""
-    if isinstance(c, np.ndarray) and c.ndim:
+    if is_array(c) and c.ndim:
         return Add.apply(x, constant(c, x))
     return Shift.apply(x, c=weak(c, x))
 
 
 def reverse_sub(x: Tensor, c: Any) -> Tensor:
     """c - x for a number or a constant array c."""
-    if isinstance(c, np.ndarray) and c.ndim:
+    if is_array(c) and c.ndim:
         return Sub.apply(constant(c, x), x)
     return ReverseSub.apply(x, c=weak(c, x))
 
 
 def scale(x: Tensor, c: Any) -> Tensor:
     """c x for a number or a constant array c."""
-    if isinstance(c, np.ndarray) and c.ndim:
+    if is_array(c) and c.ndim:
         return Mul.apply(x, constant(c, x))
     return Scale.apply(x, c=weak(c, x))
 

@@ -32,7 +32,7 @@ class Dropout(Function):
         self.mask = (
             self.xp.empty_like(x, shape=shape) if self.whole_channels else self.xp.empty_like(x)
         )
-        self.mask[...] = kept
+        self.mask[...] = self.xp.asarray(kept)
         self.mask *= 1.0 / (1.0 - self.p) if self.p < 1 else 0.0
         return x * self.mask
 

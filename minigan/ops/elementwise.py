@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigan.autograd import Function
-from minigan.backend import Array
+from minigan.backend import Array, beside, is_array
 from minigan.errors import UsageError
 from minigan.ops.arithmetic import LARGE, Binary, Mul, Neg, Scale, constant, weak
 from minigan.ops.shape import BroadcastTo
@@ -248,7 +248,7 @@ class Pow(Binary):
 
 def pow(x: Tensor, exponent: Any) -> Tensor:
     """x^exponent; a tensor exponent needs x > 0 for its own gradient."""
-    if isinstance(exponent, Tensor) or (isinstance(exponent, np.ndarray) and exponent.ndim):
+    if isinstance(exponent, Tensor) or (is_array(exponent) and exponent.ndim):
         return Pow.apply(x, constant(exponent, x))
     return Power.apply(x, c=weak(exponent, x))
 
@@ -279,7 +279,7 @@ class Maximum(Binary):
     def forward(self, a: Array, b: Array) -> Array:
         if a.shape != b.shape:
             self.match(a, b)
-        self.share = (a > b).astype(a.dtype) + (a == b) * np.asarray(0.5, a.dtype)
+        self.share = (a > b).astype(a.dtype) + (a == b) * a.dtype.type(0.5)
         return np.maximum(a, b)
 
     def backward(self, g: Any) -> Any:
@@ -296,7 +296,7 @@ class Clamp(Function):
     high: float | None
 
     def forward(self, x: Array) -> Array:
-        inside = np.ones(x.shape, bool) if self.low is None else x >= self.low
+        inside = self.xp.ones(x.shape, bool) if self.low is None else x >= self.low
         self.inside = (inside if self.high is None else inside & (x <= self.high)).astype(x.dtype)
         return np.clip(x, self.low, self.high)
 
@@ -306,11 +306,11 @@ class Clamp(Function):
 
 def where(condition: Tensor | Array, x: Any, y: Any) -> Tensor:
     """Elements of x where `condition` is true, of y elsewhere; at least one of x, y is a Tensor."""
-    mask = condition.data if isinstance(condition, Tensor) else np.asarray(condition)
     like = x if isinstance(x, Tensor) else y
     if not isinstance(like, Tensor):
         raise UsageError("where: neither x nor y is a Tensor", fix="use numpy.where for arrays")
     a, b = constant(x, like), constant(y, like)
+    mask = beside(condition.data if isinstance(condition, Tensor) else condition, like.data)
     shape = np.broadcast_shapes(mask.shape, a.shape, b.shape)
     if a.shape != shape and b.shape != shape:
         a = BroadcastTo.apply(a, shape=shape)

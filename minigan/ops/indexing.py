@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigan.autograd import Function
-from minigan.backend import Array
+from minigan.backend import Array, backend_of, beside, is_array
 from minigan.errors import DtypeError, ShapeError
 from minigan.ops.elementwise import Where
 from minigan.ops.shape import AddAt, BroadcastTo, Index, plain_key
@@ -81,7 +81,7 @@ def embedding(input: Tensor | Array, weight: Tensor) -> Tensor:
     if weight.ndim != 2:
         raise ShapeError(f"embedding: weight {weight.shape} is not (classes, features)")
     index = class_indices("embedding", input, weight.shape[0])
-    return TakeRows.apply(weight, index=index)
+    return TakeRows.apply(weight, index=beside(index, weight.data))
 
 
 def one_hot(
@@ -98,7 +98,7 @@ def one_hot(
     dtype : of the result.
     """
     index = class_indices("one_hot", input, num_classes)
-    hot = index[..., None] == np.arange(num_classes)
+    hot = index[..., None] == backend_of(index).xp.arange(num_classes)
     if not -hot.ndim <= axis < hot.ndim:
         raise ShapeError(f"one_hot: axis {axis} does not exist in a result of {hot.ndim} axes")
     return Tensor(np.moveaxis(hot, -1, axis).astype(dtype))
@@ -125,12 +125,13 @@ def gather(x: Tensor, axis: int, index: Tensor | Array) -> Tensor:
         )
     key = [np.arange(n).reshape(-1, *(1,) * (x.ndim - 1 - i)) for i, n in enumerate(places.shape)]
     key[axis] = places
-    return Index.apply(x, key=tuple(key))
+    return Index.apply(x, key=plain_key(tuple(key), x.data))
 
 
 def class_indices(name: str, indices: Tensor | Array, num_classes: int) -> Array:
     """Return `indices` as an integer array after checking 0 <= value < num_classes."""
-    array = indices.data if isinstance(indices, Tensor) else np.asarray(indices)
+    array = indices.data if isinstance(indices, Tensor) else indices
+    array = array if is_array(array) else np.asarray(array)
     if array.dtype.kind not in "iu":
         raise DtypeError(
             f"{name}: indices are {array.dtype}, not integers",
@@ -150,8 +151,8 @@ def class_indices(name: str, indices: Tensor | Array, num_classes: int) -> Array
 
 def index_put(x: Tensor, key: Any, value: Any) -> Tensor:
     """A copy of x with `value` at `key`: the functional form of x[key] = value."""
-    plain = plain_key(key)
-    mask = np.zeros(x.shape, bool)
+    plain = plain_key(key, x.data)
+    mask = backend_of(x.data).xp.zeros(x.shape, bool)
     mask[plain] = True
     if isinstance(value, Tensor):
         spread = BroadcastTo.apply(value, shape=x.data[plain].shape)

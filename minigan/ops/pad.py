@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from minigan.backend import backend_of
 from minigan.errors import DtypeError, ShapeError, UsageError, did_you_mean
 from minigan.ops.resample import AxisMap, Table, map_axes
 from minigan.ops.shape import Crop, PadZeros
@@ -93,7 +94,7 @@ def _constant(x: Tensor, widths: Sequence[tuple[int, int]], value: float) -> Ten
         return y
     if x.dtype.kind != "f" and value != int(value):
         raise DtypeError(f"pad: value {value} does not fit {x.dtype}")
-    frame = np.full(y.shape, value, x.dtype)
+    frame = backend_of(x.data).xp.full(y.shape, value, x.dtype)
     frame[tuple(slice(a, a + n) for (a, _), n in zip(added, x.shape, strict=True))] = 0
     return y + frame
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigan.autograd import Function
-from minigan.backend import Array
+from minigan.backend import CPU, Array, as_array
 from minigan.errors import ShapeError
 from minigan.ops.elementwise import Sqrt
 from minigan.ops.shape import BroadcastTo
@@ -35,8 +35,8 @@ class Reduce(Function):
         return BroadcastTo.on(g.reshape(self.kept), shape=self.source)
 
     def total(self, x: Array, axes: tuple[int, ...]) -> Array:
-        if x.size < LARGE:
-            return np.asarray(x.sum(axis=axes, keepdims=self.keepdims, dtype=x.dtype))
+        if x.size < LARGE and self.backend is CPU:
+            return as_array(x.sum(axis=axes, keepdims=self.keepdims, dtype=x.dtype))
         y: Array = self.kernels.axis_sum(x, axes)
         return y.reshape(self.kept) if self.keepdims else y
 
@@ -60,9 +60,9 @@ class Mean(Reduce):
     def forward(self, x: Array) -> Array:
         axes = self.shapes(x)
         self.n = math.prod(x.shape[i] for i in axes)
-        if x.size < LARGE:
-            return np.asarray(x.mean(axis=axes, keepdims=self.keepdims, dtype=x.dtype))
-        return np.asarray(self.total(x, axes) / x.dtype.type(self.n))
+        if x.size < LARGE and self.backend is CPU:
+            return as_array(x.mean(axis=axes, keepdims=self.keepdims, dtype=x.dtype))
+        return as_array(self.total(x, axes) / x.dtype.type(self.n))
 
     def backward(self, g: Any) -> Any:
         return self.spread(g / self.n)
@@ -76,7 +76,7 @@ class Max(Reduce):
         y = x.max(axis=axes, keepdims=True)
         winners = (x == y).astype(x.dtype)
         self.share = winners / winners.sum(axis=axes, keepdims=True)
-        return np.asarray(y if self.keepdims else y.reshape(_drop(x.shape, axes)))
+        return as_array(y if self.keepdims else y.reshape(_drop(x.shape, axes)))
 
     def backward(self, g: Any) -> Any:
         return self.spread(g) * self.share
@@ -95,7 +95,7 @@ class Norm(Reduce):
         axes = self.shapes(x)
         y = np.sqrt((x * x).sum(axis=axes, keepdims=True))
         self.positive = (y > 0).astype(x.dtype)
-        return np.asarray(y if self.keepdims else y.reshape(_drop(x.shape, axes)))
+        return as_array(y if self.keepdims else y.reshape(_drop(x.shape, axes)))
 
     def backward(self, g: Any, x: Any, out: Any) -> Any:
         length = out.reshape(self.kept) + (1 - self.positive)
@@ -201,4 +201,4 @@ def cumsum(x: Tensor, axis: int) -> Tensor:
 def argmax(x: Tensor, axis: int | None = None) -> Tensor:
     """Position of the first largest element; an integer constant."""
     _check_not_empty("argmax", x, axis)
-    return Tensor(np.asarray(np.argmax(x.data, axis=axis)))
+    return Tensor(as_array(x.data.argmax(axis=axis)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigan.autograd import Fused
-from minigan.backend import Array
+from minigan.backend import Array, beside
 from minigan.errors import DtypeError, ShapeError, UsageError, did_you_mean
 from minigan.ops.indexing import GatherPositions
 from minigan.ops.linear import matmul
@@ -42,7 +42,8 @@ class GridSample(Fused):
         taps = [self._taps(grid[..., -1 - i], n) for i, n in enumerate(spatial)]
         total: Any = 0.0
         for corner in product(*taps):
-            flat, weight = np.zeros(grid.shape[:-1], np.int64), Tensor(np.ones((), x.dtype))
+            flat: Any = 0
+            weight: Any = 1.0
             for n, (position, factor) in zip(spatial, corner, strict=True):
                 flat, weight = flat * n + position, weight * factor
             here = GatherPositions.apply(x, index=flat[:, None])
@@ -154,7 +155,8 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool = False)
     lines = [_centres(n, align_corners) for n in size[2:]]
     places = np.meshgrid(*lines, indexing="ij")[::-1]  # x varies fastest and comes first
     homogeneous = np.stack([*places, np.ones_like(places[0])], -1).reshape(1, -1, axes + 1)
-    flat = matmul(Tensor(homogeneous.astype(theta.dtype)), theta.transpose(0, 2, 1))
+    known = Tensor(beside(homogeneous.astype(theta.dtype), theta.data))
+    flat = matmul(known, theta.transpose(0, 2, 1))
     return flat.reshape(size[0], *size[2:], axes)
 
 

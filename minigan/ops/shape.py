@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from minigan.autograd import Function
-from minigan.backend import Array
+from minigan.backend import CPU, Array, beside, is_array
 from minigan.errors import DtypeError, ShapeError, UsageError
 from minigan.tensor import Tensor
 
@@ -72,6 +73,13 @@ class PadZeros(Function):
     widths: tuple[tuple[int, int], ...]
 
     def forward(self, x: Array) -> Array:
+        if x.ndim == 4 and x.dtype == np.float32 and not any(self.widths[0] + self.widths[1]):
+            rows, columns = (
+                _zero_border(n, *width)
+                for n, width in zip(x.shape[2:], self.widths[2:], strict=True)
+            )
+            y: Array = self.kernels.plane_map(x, *rows, *columns)
+            return y
         padded = [a + n + b for (a, b), n in zip(self.widths, x.shape, strict=True)]
         y = np.zeros_like(x, shape=padded)  # in x's own memory layout
         y[tuple(slice(a, a + n) for (a, _), n in zip(self.widths, x.shape, strict=True))] = x
@@ -79,6 +87,13 @@ class PadZeros(Function):
 
     def backward(self, g: Any) -> Any:
         return Crop.on(g, widths=self.widths)
+
+
+@lru_cache(maxsize=256)
+def _zero_border(n: int, before: int, after: int) -> tuple[Array, Array]:
+    """Positions and weights (see `AxisMap`) that continue an axis of length n with zeros."""
+    place = np.arange(-before, n + after)
+    return np.where((place < 0) | (place >= n), -1, place)[:, None], np.ones((len(place), 1))
 
 
 class Crop(Function):
@@ -115,11 +130,15 @@ class AddAt(Function):
     shape: tuple[int, ...]
 
     def forward(self, x: Array) -> Array:
-        y = np.zeros(self.shape, x.dtype)
+        y = self.xp.zeros(self.shape, x.dtype)
         if _is_basic(self.key):
             y[self.key] = x  # slices never repeat a position
-        else:
+        elif self.backend is CPU:
             np.add.at(y, self.key, x)  # in order, so repeats give the same bits
+        else:
+            places = self.xp.arange(y.size).reshape(self.shape)[self.key].reshape(-1)
+            rows = self.kernels.scatter_rows(x.reshape(-1, 1), places, y.size)
+            y = rows.reshape(self.shape)
         return y
 
     def backward(self, g: Any) -> Any:
@@ -137,7 +156,10 @@ class Concat(Function):
             (slice(None),) * self.axis + (slice(int(end) - x.shape[self.axis], int(end)),)
             for x, end in zip(xs, ends, strict=True)
         ]
-        return np.concatenate(xs, axis=self.axis)
+        if any(x.dtype != xs[0].dtype for x in xs):
+            return np.concatenate(xs, axis=self.axis)
+        y: Array = self.kernels.concat(xs, self.axis)
+        return y
 
     def backward(self, g: Any) -> Any:
         return tuple(
@@ -219,24 +241,24 @@ def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
 def index(x: Tensor, key: Any) -> Tensor:
     """x[key] with slices, integers, integer arrays or a boolean mask."""
     try:
-        return Index.apply(x, key=plain_key(key))
+        return Index.apply(x, key=plain_key(key, x.data))
     except IndexError as error:
         raise ShapeError(f"index: {error}", where=f"tensor {x.shape}") from None
 
 
-def plain_key(key: Any) -> tuple[Any, ...]:
-    """An index as a tuple of slices, integers and integer or boolean arrays."""
-    return tuple(_index_part(p) for p in (key if isinstance(key, tuple) else (key,)))
+def plain_key(key: Any, like: Array) -> tuple[Any, ...]:
+    """An index of `like` as a tuple of slices, integers and integer or boolean arrays."""
+    return tuple(_index_part(p, like) for p in (key if isinstance(key, tuple) else (key,)))
 
 
-def _index_part(part: Any) -> Any:
+def _index_part(part: Any, like: Array) -> Any:
     if isinstance(part, Tensor):
         part = part.data
     if isinstance(part, list):
         part = np.asarray(part)
-    if isinstance(part, np.ndarray) and part.dtype.kind not in "iub":
+    if is_array(part) and part.dtype.kind not in "iub":
         raise DtypeError(f"index: {part.dtype} values cannot index", fix="use integers or a mask")
-    return part
+    return beside(part, like) if is_array(part) else part
 
 
 def flip(x: Tensor, axis: int | Sequence[int]) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 
 import minigan as mg
 from minigan import random
+from minigan.backend import backend_of
 from minigan.debug import nan_watch
 from minigan.errors import NumericError, UsageError
 from minigan.gans.game import Game, Player
@@ -128,16 +129,26 @@ def add_up(losses: dict[str, mg.Tensor]) -> mg.Tensor:
 
 def global_norm(grads: Sequence[mg.Tensor | None]) -> float:
     """Return sqrt(sum of squares) over all gradients; NaN or infinite if one element is."""
+    arrays = [grad.data for grad in grads if grad is not None]
+    if arrays and not isinstance(arrays[0], np.ndarray):
+        return _norm_on_device(arrays)
     total = 0.0
-    for grad in grads:
-        if grad is not None:
-            flat = grad.data.reshape(-1)
-            with np.errstate(over="ignore", invalid="ignore"):
-                square = float(np.dot(flat, flat))
-            if not math.isfinite(square) and np.isfinite(flat).all():  # overflow of float32
-                square = float(np.square(flat, dtype=np.float64).sum())
-            total += square
+    for array in arrays:
+        flat = array.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = float(np.dot(flat, flat))
+        if not math.isfinite(square) and np.isfinite(flat).all():  # overflow of float32
+            square = float(np.square(flat, dtype=np.float64).sum())
+        total += square
     return math.sqrt(total)
+
+
+def _norm_on_device(arrays: Sequence[Any]) -> float:
+    """The same, waiting for the device once and not for every array."""
+    kernels = backend_of(arrays[0]).kernels
+    wide = (a.astype(np.float64, copy=False) for a in arrays)  # float32 could overflow
+    squares = [kernels.axis_sum(kernels.multiply(a, a), tuple(range(a.ndim))) for a in wide]
+    return math.sqrt(float(sum(squares[1:], squares[0])))
 
 
 def write_crash(folder: Path, error: BaseException, step: int, indices: Any) -> None:

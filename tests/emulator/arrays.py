@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -37,6 +37,12 @@ def guarded(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray[Any, An
     return numbers.view(dtype).reshape(shape)
 
 
+class Address(NamedTuple):
+    """A place in the emulated GPU's memory."""
+
+    ptr: int
+
+
 class EmulatedArray(NDArrayOperatorsMixin):
     """An array on the emulated GPU."""
 
@@ -48,6 +54,11 @@ class EmulatedArray(NDArrayOperatorsMixin):
     def get(self) -> np.ndarray[Any, Any]:
         """A copy as a NumPy array."""
         return self._numbers.copy(order="K")
+
+    @property
+    def data(self) -> Address:
+        """Where the numbers begin: `data.ptr`, as in CuPy."""
+        return Address(self._numbers.ctypes.data)
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("implicit conversion of a device array to NumPy; use .get()")
@@ -67,7 +78,7 @@ class EmulatedArray(NDArrayOperatorsMixin):
         return _outside(func(*_inside(args), **_inside(kwargs)))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("_numbers", "ctypes", "data"):
+        if name.startswith("__") or name in ("_numbers", "ctypes"):
             raise AttributeError(name)
         found = getattr(self._numbers, name)
         if not callable(found):

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from minigan_kernels.cuda import Kernels
 from minigan_kernels.cuda.device import Device
 from minigan_kernels.cuda.sources import Source
 
 from emulator.arrays import EmulatedArray, Module
+from minigan.backend import Backend, register
 
 HERE = Path(__file__).resolve().parent
 HEADERS = ("fibers.h", "cuda.h", "tensor_cores.h")
@@ -32,7 +34,7 @@ class EmulatorError(RuntimeError):
 
 @cache
 def library(text: str, instances: tuple[str, ...], flags: tuple[str, ...] = FLAGS) -> Any:
-    """Compile instances of a source; the machine code is kept under the hash of all that makes it."""
+    """Compile instances of a source; the machine code is kept under the hash of all of it."""
     thunks = "".join(
         f'extern "C" int run_{i}(const unsigned* how, void** arguments, char* error) '
         f"{{ return emu::launch(&{name}, how, arguments, error); }}\n"
@@ -104,6 +106,13 @@ def _value(name: str, i: int, a: Any) -> np.ndarray[Any, Any]:
     if isinstance(a, np.generic) or (isinstance(a, np.ndarray) and a.ndim == 0):
         return np.array(a)
     raise TypeError(f"{name}: argument {i} is a {type(a).__name__}")
+
+
+def emulated_backend() -> Backend:
+    """The emulated GPU as a device of minigan, named "emulated"."""
+    made = Backend("emulated", Module(), Kernels(emulated_device()))
+    register(made, EmulatedArray, lambda array: made)
+    return made
 
 
 def emulated_device(order: int = 0, seed: int = 0) -> Device:

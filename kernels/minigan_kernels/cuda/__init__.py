@@ -34,6 +34,15 @@ FAMILIES = {
     "add_to": "elementwise",
     "multiply": "elementwise",
     "affine": "elementwise",
+    "loss_sum": "loss",
+    "loss_gradient": "loss",
+    "adam_step": "optim",
+    "sgd_step": "optim",
+    "adamax_step": "optim",
+    "rmsprop_step": "optim",
+    "adagrad_step": "optim",
+    "adadelta_step": "optim",
+    "lerp_step": "optim",
 }  # kernel -> the module that holds it
 
 

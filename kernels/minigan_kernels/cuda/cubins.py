@@ -28,7 +28,7 @@ def folder() -> Path:
 
 
 def cubin(source: Source, instance: str, architecture: str) -> tuple[bytes, dict[str, str]]:
-    """Machine code that holds `instance`, and the names of the kernels in it; compiled if need be."""
+    """Machine code that holds `instance`, and the names of its kernels; compiled if need be."""
     instances = source.together_with(instance)
     path = folder() / f"{_key(source, instances, architecture)}.cubin"
     found = _read(path)

@@ -1,13 +1,15 @@
 """A GPU as the kernels see it: it makes arrays and launches kernels.
 
 Everything that differs between a real GPU and the emulator of the tests comes in from outside: the
-array module (CuPy, or one with its functions) and the loader that turns an instance of a source into
-something to call. The launch code of all kernels is the same for both.
+array module (CuPy, or one with its functions) and the loader, which turns an instance of a source
+into something to call. The launch code of all kernels is the same for both.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +31,26 @@ class Loader(Protocol):
     def function(self, source: Source, instance: str) -> Launch: ...
 
 
+class PerArray:
+    """What was made of NumPy arrays that never change, forgotten when they die."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, Any], tuple[weakref.ref[Any], Any]] = {}
+
+    def get(self, array: np.ndarray[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
+        """What `make()` gave for this array (the object, not its values) and key."""
+        place = id(array), key
+        found = self._made.get(place)
+        if found is None or found[0]() is not array:
+            made = self._made  # the callback must not keep self alive
+            found = weakref.ref(array, lambda _: made.pop(place, None)), make()
+            made[place] = found
+        return found[1]
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+
 class Device:
     """One GPU.
 
@@ -42,6 +64,7 @@ class Device:
     def __init__(self, name: str, xp: Any, loader: Loader) -> None:
         self.name, self.xp, self.loader = name, xp, loader
         self._functions: dict[tuple[str, str], Launch] = {}
+        self._constants = PerArray()
 
     def empty(self, shape: Sequence[int], dtype: Any = np.float32) -> Array:
         """An array whose numbers are whatever was there before."""
@@ -50,6 +73,16 @@ class Device:
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
         """A copy of a NumPy array on the device."""
         return self.xp.asarray(array)
+
+    def constant(self, array: np.ndarray[Any, Any], dtype: Any = None) -> Array:
+        """A copy of a NumPy array that never changes; uploaded once and kept as long as it lives.
+
+        `dtype` : that the copy has (default: the array's).
+        """
+        wanted = np.dtype(dtype or array.dtype)
+        return self._constants.get(
+            array, wanted, lambda: self.upload(np.ascontiguousarray(array, wanted))
+        )
 
     def launch(
         self,
@@ -82,6 +115,16 @@ def _argument(value: Any) -> Any:
     if kind is float:
         return np.float64(value)
     return NULL if value is None else value
+
+
+def integers(**fields: int) -> Any:
+    """A C++ structure of ints, by value; the names are there for the reader."""
+    return np.array(tuple(fields.values()), _structure(tuple(fields)))[()]
+
+
+@lru_cache(maxsize=256)
+def _structure(names: tuple[str, ...]) -> np.dtype[Any]:
+    return np.dtype([(name, np.int32) for name in names])
 
 
 def type_name(dtype: Any) -> str:

@@ -1,7 +1,7 @@
 """The order of an array's numbers in memory: kernels that go number by number do not care which.
 
-On the device images lie N,H,W,C in memory while their shape says N,C,H,W, as on the CPU. What matters
-to a kernel is whether an array has no gaps, and whether two arrays have the same order.
+On the device images lie N,H,W,C in memory while their shape says N,C,H,W, as on the CPU. What
+matters to a kernel is whether an array has no gaps, and whether two arrays have the same order.
 """
 
 from __future__ import annotations

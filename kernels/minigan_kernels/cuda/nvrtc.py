@@ -1,7 +1,8 @@
 """NVRTC, NVIDIA's run-time compiler, through ctypes: CUDA C++ in, machine code (a cubin) out.
 
-It needs neither a GPU nor a driver. The library comes with the wheel `nvidia-cuda-nvrtc` (part of the
-extras `cuda12` and `cuda13`) or with a CUDA toolkit ($CUDA_HOME, $CUDA_PATH, or the linker's path).
+It needs neither a GPU nor a driver. The library comes with the wheel `nvidia-cuda-nvrtc` (part of
+the extras `cuda12` and `cuda13`) or with a CUDA toolkit ($CUDA_HOME, $CUDA_PATH, or the linker's
+path).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """CUDA sources: which files there are, what is compiled from them, and their text.
 
 A .cu file holds templates; an *instance* such as `map<float, Tanh>` is one of them with all its
-parameters filled in. Only what a `Source` lists can be launched, so everything that a user's machine
-may ever compile has been compiled and measured before (`check.py`).
+parameters filled in. Only what a `Source` lists can be launched, so everything that a user's
+machine may ever compile has been compiled and measured before (`check.py`).
 
-Sources include no header of CUDA or C++. Local includes are put in place, so that one text is what is
-compiled, hashed and cached.
+Sources include no header of CUDA or C++. Local includes are put in place, so that one text is what
+is compiled, hashed and cached.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Source:
     ----------
     file : its name, in this folder.
     instances : C++ expressions that name a kernel.
-    apart : each instance is compiled alone, when it is first launched (for those that take seconds).
+    apart : each instance is compiled alone, when it is first launched: they take seconds.
     architectures : that it is compiled for; a machine without them uses other kernels.
     contains : machine instructions that every instance must have (`check.py` looks).
     """
