@@ -132,9 +132,11 @@ def ema_work(arrays: list[Any]) -> Work:
         for module, goal in zip(network, goals, strict=True):
             next(module.parameters()).data = ourside.lying(goal.astype(dtype))
 
+        first = next(iter(average.module.parameters()))
+
         def call(_: Any) -> Any:
             average.update()
-            return next(iter(average.module.parameters())).data
+            return first.data
 
         return Side("minigan", call, wake=ourside.wake)
 

@@ -47,7 +47,7 @@ class Backend:
         if self.xp is np:
             return array
         order = sorted(range(array.ndim), key=lambda i: -array.strides[i])
-        made = self.xp.asarray(np.ascontiguousarray(array.transpose(order)))
+        made = self.xp.asarray(np.asarray(array.transpose(order), order="C"))
         return made.transpose(tuple(order.index(i) for i in range(array.ndim)))
 
     def __repr__(self) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import itertools
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,12 +15,13 @@ import pytest
 from minigan_kernels import cpu, reference
 from minigan_kernels.cpu import parallel
 from minigan_kernels.cpu.machine import simd
+from minigan_kernels.group import Group
 from opspec import LAYOUTS, Array, laid_out
 from test_optim import calls
 
 import minigan as mg
 import minigan.functional as F
-from minigan import nn
+from minigan import nn, optim
 
 SHAPES = [
     (3, 5, 17, 19),
@@ -67,13 +71,14 @@ def units(found: Array, exact: Array) -> Array:
 
 
 @pytest.mark.parametrize("name", UNARY)
-def test_two_units_in_the_last_place(name: str) -> None:
+def test_few_units_in_the_last_place(name: str) -> None:
     x = every_exponent()
     with np.errstate(all="ignore"):
         exact = UNARY[name](x.astype(np.float64))
     error = units(getattr(cpu, name)(x), exact)
     worst = int(np.argmax(np.nan_to_num(error, nan=np.inf)))
-    limit = 2 if simd() != "plain" else 3  # without fused multiply-adds
+    limit = 2.5 if name == "sigmoid" else 2
+    limit += simd() == "plain"  # without fused multiply-adds
     assert error[worst] <= limit, f"{name}({x[worst]!r}) is off by {error[worst]} units"
 
 
@@ -173,6 +178,118 @@ def test_updates_of_large_parameters(
     for row, same, wanted in zip(found, again, exact, strict=True):
         for a, b, c in zip(row, same, wanted, strict=True):
             assert relative(a, c) < 2e-6 and a.tobytes() == b.tobytes()
+
+
+def steps_of(params: list[Array], draws: list[list[Array]], copied_at: int = -1) -> list[Array]:
+    """Parameters after a step of Adam along each of the draws, whose optimizer may be a copy."""
+    optimizer = optim.Adam([nn.Parameter(p) for p in params], 0.1)
+    for k, draw in enumerate(draws):
+        if k == copied_at:
+            optimizer = copy.deepcopy(optimizer)
+        if k == 3:  # another array in the place of the first
+            optimizer.params[0].data = optimizer.params[0].data.copy()
+        optimizer.step(draw)
+    return [p.data for p in optimizer.params]
+
+
+def test_a_kept_table_is_only_for_its_arrays(rng: np.random.Generator) -> None:
+    """Gradients in other orders, replaced arrays, missing gradients, copies of the optimizer."""
+    shapes = (3, 5, 40, 40), (70,), (20_000,)
+    params = [rng.normal(size=s).astype(np.float32) for s in shapes]
+    draws: list[list[Any]] = [
+        [rng.normal(size=s).astype(np.float32) for s in shapes] for _ in range(7)
+    ]
+    draws[2][0] = laid_out(draws[2][0], "channels_last")
+    draws[5][1] = None
+    exact = [p.astype(np.float64) for p in params]
+    wide = [[None if g is None else g.astype(np.float64) for g in draw] for draw in draws]
+    wanted = steps_of(exact, wide)
+    for copied_at in (-1, 2):
+        found = steps_of(params, draws, copied_at)
+        for a, b in zip(found, wanted, strict=True):
+            assert relative(a, b) < 2e-6
+    twin = optim.SGD([nn.Parameter(p) for p in params], 0.1, momentum=0.9)
+    twin.step(draws[0])
+    other = copy.deepcopy(twin)
+    before = [p.data.copy() for p in twin.params]
+    other.step(draws[1])
+    assert all(np.array_equal(p.data, b) for p, b in zip(twin.params, before, strict=True))
+    assert not np.array_equal(other.params[0].data, before[0])
+
+
+def test_a_group_with_other_memory_and_copied(rng: np.random.Generator) -> None:
+    a, b = (rng.normal(size=5000).astype(np.float32) for _ in range(2))
+    group, targets = Group([a.copy()]), Group([b])
+    for buffer in ([a.copy()], [b.copy()]):
+        before, old = group[0].copy(), buffer[0].copy()
+        cpu.sgd_step(group, [b], buffer, [2], 0.5, 0.5, 0.0, False, 0.0)
+        assert np.array_equal(buffer[0], old / 2 + b)
+        assert relative(group[0], before - buffer[0] / 2) < 1e-6
+    group = Group([a.copy()])
+    cpu.lerp_step(group, targets, 0.5)
+    copied = copy.deepcopy((group, targets))
+    halfway = group[0].copy()
+    cpu.lerp_step(*copied, 0.5)
+    assert np.array_equal(group[0], halfway)
+    assert relative(copied[0][0], (halfway + b) / 2) < 1e-6
+
+
+class Growing(nn.Module):
+    """A network whose parts are replaced and added."""
+
+    def __init__(self) -> None:
+        self.first = nn.Linear(70, 80)
+        self.rest: list[Any] = [nn.BatchNorm2d(3)]
+        self.late: Any = None
+
+
+def test_averages_follow_a_network_that_changes(rng: np.random.Generator) -> None:
+    net = Growing()
+    ema = optim.EMA(net, 0.75, warmup=False)
+
+    def check() -> None:
+        """One update, by the definition."""
+        pairs = list(zip(ema.module.named_tensors(), net.named_tensors(), strict=True))
+        wanted = []
+        for (_, mine), (_, theirs) in pairs:
+            theirs.data[...] = rng.normal(size=theirs.shape)
+            share = 0.25 if isinstance(mine, nn.Parameter) else 1.0
+            wanted.append(mine.data + share * (theirs.data - mine.data))
+        versions = [mine.version[0] for (_, mine), _ in pairs]
+        ema.update()
+        for ((_, mine), _), found, version in zip(pairs, wanted, versions, strict=True):
+            np.testing.assert_allclose(mine.data, found, rtol=1e-5, atol=1e-6)
+            assert mine.version[0] == version + 1
+
+    check()
+    check()
+    for both in (net, ema.module):
+        both.late = nn.Linear(5, 4)  # None before
+    check()
+    for both in (net, ema.module):
+        both.rest.append(nn.Linear(3, 2))
+    check()
+    net.first.weight.data = net.first.weight.data.copy()
+    check()
+    net.first.weight = nn.Parameter(net.first.weight.data.copy())
+    check()
+    ema = copy.deepcopy(ema)
+    net = ema.source
+    check()
+
+
+def test_averaging_keeps_no_results_alive() -> None:
+    """What a network remembers of a step can go when the network lets go of it."""
+    net = Growing()
+    ema = optim.EMA(net, 0.75)
+    result = mg.Tensor(np.zeros(3, np.float32))
+    gone = weakref.ref(result)
+    net.late = [result]
+    del result
+    ema.update()
+    net.late = None
+    gc.collect()
+    assert gone() is None
 
 
 # Bias, noise and activation --------------------------------------------------------------------

@@ -27,6 +27,8 @@ def constant(value: Any, like: Tensor) -> Tensor:
                 fix=f"convert the array with .astype('{like.dtype}')",
             )
         return Tensor(value)
+    if not isinstance(like, Tensor):  # refused with a better message where it is used
+        return Tensor(np.asarray(value))
     xp = backend_of(like.data).xp
     return Tensor(xp.asarray(weak(value, like), dtype=like.dtype))
 

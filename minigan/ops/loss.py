@@ -21,7 +21,7 @@ from minigan.tensor import Tensor
 
 # Sums in one pass -------------------------------------------------------------------------------
 
-LARGE = 1 << 13  # elements from which a loss and its mean are one operation
+LARGE = 1 << 10  # elements from which a loss and its mean are one operation
 _SINGLE = np.dtype(np.float32)
 
 
@@ -35,43 +35,50 @@ class LossSum(Fused):
     kind: str
     sign: float
     factor: float
+    number: float | None = None  # the target of all elements, where it is one number
 
     def forward(self, x: Array, target: Array | None) -> Array:
-        total = self.kernels.loss_sum(x, target, self.kind, self.sign)
+        y = self.number if target is None else target
+        total = self.kernels.loss_sum(x, y, self.kind, self.sign)
         return np.asarray(total * self.factor, x.dtype)
 
     def backward_kernel(self, g: Array, x: Array, target: Array | None) -> Any:
         factor = float(g) * self.factor
+        y = self.number if target is None else target
         dx: Any = None
         dy: Any = None
         if self.needs[0] or self.kind != "bce":
-            dx = self.kernels.loss_gradient(x, target, self.kind, self.sign, factor)
+            dx = self.kernels.loss_gradient(x, y, self.kind, self.sign, factor)
         if self.needs[1]:
             dy = x * -factor if self.kind == "bce" else -dx
         return dx if self.needs[0] else None, dy
 
     def reference(self, x: Tensor, target: Tensor | None) -> Tensor:
-        return _each(self.kind, x, target, self.sign).sum() * self.factor
+        y = self.number if target is None else target
+        return _each(self.kind, x, y, self.sign).sum() * self.factor
 
 
-def _each(kind: str, x: Tensor, target: Tensor | None, sign: float = 1.0) -> Tensor:
+def _each(kind: str, x: Tensor, target: Tensor | float | None, sign: float = 1.0) -> Tensor:
     """The losses of that kind, one per element."""
     if target is None:
         signed = x if sign == 1 else -x
         return relu(1.0 - signed) if kind == "hinge" else softplus(-signed)
+    y = _spread(x, target)
     if kind == "bce":
-        return BinaryCrossEntropyWithLogits.apply(x, target)
-    d = x - target
+        return BinaryCrossEntropyWithLogits.apply(x, y)
+    d = x - y
     return d.square() if kind == "mse" else d.abs()
 
 
 def _loss(
-    name: str, kind: str, x: Tensor, target: Tensor | None, sign: float, reduction: str
+    name: str, kind: str, x: Tensor, target: Tensor | float | None, sign: float, reduction: str
 ) -> Tensor:
-    if reduction not in ("mean", "sum") or x.size < LARGE or x.dtype != _SINGLE:
+    if x.size < LARGE or reduction not in ("mean", "sum") or x.dtype != _SINGLE:
         return _reduce(name, _each(kind, x, target, sign), reduction)
-    factor = 1 / x.size if reduction == "mean" else 1.0
-    return LossSum.apply(x, target, kind=kind, sign=sign, factor=factor)
+    options = {"kind": kind, "sign": sign, "factor": 1 / x.size if reduction == "mean" else 1.0}
+    if isinstance(target, float):
+        return LossSum.apply(x, None, number=target, **options)
+    return LossSum.apply(x, target, **options)
 
 
 # Two classes -----------------------------------------------------------------------------------
@@ -140,35 +147,32 @@ class CrossEntropy(Function):
     """
 
     saves = ("logits",)
-    labels: Array  # (N,*spatial), each in [0, C); anything where not `valid`
-    valid: Array  # (N,*spatial), booleans
+    labels: Array  # (N,*spatial), each in [0, C) or `ignore_index`
+    ignore_index: int
     smoothing: float
 
     def forward(self, logits: Array) -> Array:
-        xp = self.xp
-        shifted = logits - logits.max(axis=1, keepdims=True)  # <= 0: nothing overflows
-        at_label = xp.take_along_axis(shifted, self.labels[:, None], axis=1)[:, 0]
-        picked = (1 - self.smoothing) * at_label
-        if self.smoothing:
-            picked = picked + self.smoothing * shifted.mean(axis=1)
-        loss = xp.log(xp.exp(shifted).sum(axis=1)) - picked
-        return xp.where(self.valid, loss, 0).astype(logits.dtype, copy=False)
+        return self.kernels.cross_entropy(logits, self.labels, self.ignore_index, self.smoothing)
 
     def backward(self, g: Any, logits: Any) -> Any:
+        if not isinstance(g, Tensor):
+            return self.kernels.cross_entropy_backward(
+                g, logits, self.labels, self.ignore_index, self.smoothing
+            )
+        index, valid = _without_ignored(self.labels, self.ignore_index)
         classes = logits.shape[1]
         q = self.xp.full(logits.shape, self.smoothing / classes, logits.dtype)
-        index = self.labels[:, None]
         at_label = 1 - self.smoothing + self.smoothing / classes
-        self.xp.put_along_axis(q, index, at_label, axis=1)
-        weight = g * self.valid.astype(logits.dtype)
+        self.xp.put_along_axis(q, index[:, None], at_label, axis=1)
+        weight = g * valid.astype(logits.dtype)
         return (Softmax.on(logits, axis=1) - q) * weight.reshape(_with_class_axis(weight.shape))
 
 
 class NllLoss(Function):
     """l = -x at the label along axis 1, 0 where ignored.   dx = -g there.   Linear in x."""
 
-    labels: Array
-    valid: Array
+    labels: Array  # (N,*spatial), each in [0, C); anything where not `valid`
+    valid: Array  # (N,*spatial), booleans
 
     def forward(self, x: Array) -> Array:
         self.classes = x.shape[1]
@@ -208,10 +212,10 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing <= 1:
         raise UsageError(f"cross_entropy: label_smoothing {label_smoothing} is not in [0, 1]")
-    labels, valid = _labels("cross_entropy", input, target, ignore_index)
+    labels, count = _labels("cross_entropy", input, target, ignore_index)
     _warn_about_probabilities(input.data)
-    loss = CrossEntropy.apply(input, labels=labels, valid=valid, smoothing=float(label_smoothing))
-    return _reduce("cross_entropy", loss, reduction, int(valid.sum()))
+    options = {"labels": labels, "ignore_index": ignore_index, "smoothing": float(label_smoothing)}
+    return _reduce("cross_entropy", CrossEntropy.apply(input, **options), reduction, count)
 
 
 def nll_loss(
@@ -221,9 +225,10 @@ def nll_loss(
 
     Parameters as for `cross_entropy`, which is log_softmax and nll_loss in one.
     """
-    labels, valid = _labels("nll_loss", input, target, ignore_index)
-    loss = NllLoss.apply(input, labels=labels, valid=valid)
-    return _reduce("nll_loss", loss, reduction, int(valid.sum()))
+    labels, count = _labels("nll_loss", input, target, ignore_index)
+    index, valid = _without_ignored(labels, ignore_index)
+    loss = NllLoss.apply(input, labels=index, valid=valid)
+    return _reduce("nll_loss", loss, reduction, count)
 
 
 # Distances -------------------------------------------------------------------------------------
@@ -250,7 +255,7 @@ def smooth_l1_loss(
     """d^2 / (2 beta) where d = |input - target| < beta, else d - beta / 2."""
     if beta <= 0:
         raise UsageError(f"smooth_l1_loss: beta must be positive, not {beta}", fix="use l1_loss")
-    d = (input - _like("smooth_l1_loss", input, target)).abs()
+    d = (input - _spread(input, _like("smooth_l1_loss", input, target))).abs()
     near = clamp(d, high=beta)
     return _reduce("smooth_l1_loss", near * (d - near * 0.5) * (1 / beta), reduction)
 
@@ -297,15 +302,22 @@ def _reduce(name: str, loss: Tensor, reduction: str, count: int | None = None) -
     return loss.mean() if count == loss.size else loss.sum() / max(count, 1)
 
 
-def _like(name: str, input: Tensor, target: Tensor | Array | float) -> Tensor:
-    """The target as a Tensor of the input's shape; numbers are spread."""
+def _like(name: str, input: Tensor, target: Tensor | Array | float) -> Tensor | float:
+    """The target as a Tensor of the input's shape, or as a number for all elements."""
     if not isinstance(input, Tensor):
         raise not_tensors(name, [input])
     if isinstance(target, int | float | np.generic):
-        return Tensor(np.full(input.shape, target, input.dtype))
+        return float(target)
     y = target if isinstance(target, Tensor) else Tensor(target)
     _same_shape(name, input, y)
     return y
+
+
+def _spread(input: Tensor, target: Tensor | float) -> Tensor:
+    """A target of the input's shape."""
+    if isinstance(target, float):
+        return Tensor(np.full(input.shape, target, input.dtype))
+    return target
 
 
 def _same_shape(name: str, input: Tensor, target: Tensor) -> None:
@@ -323,8 +335,8 @@ def _same_shape(name: str, input: Tensor, target: Tensor) -> None:
 
 def _labels(
     name: str, input: Tensor, target: Tensor | Array, ignore_index: int
-) -> tuple[Array, Array]:
-    """Labels with 0 at ignored positions, and which positions count."""
+) -> tuple[Array, int]:
+    """A copy of the labels, and how many positions count."""
     if not isinstance(input, Tensor):
         raise not_tensors(name, [input])
     labels = np.asarray(target.data if isinstance(target, Tensor) else target)
@@ -340,8 +352,11 @@ def _labels(
             why="the class axis of the input is axis 1",
             fix=f"labels must have shape {expected}" if input.ndim > 1 else "add a class axis",
         )
-    valid = labels != ignore_index
     classes = input.shape[1]
+    plain = not 0 <= ignore_index < classes  # then labels in [0, C) all count
+    if plain and labels.size and labels.min() >= 0 and labels.max() < classes:
+        return labels.astype(np.int64), labels.size
+    valid = labels != ignore_index
     wrong = valid & ((labels < 0) | (labels >= classes))
     if wrong.any():
         place = tuple(int(i[0]) for i in np.nonzero(wrong))
@@ -352,12 +367,22 @@ def _labels(
             fix=f"correct the data or the number of classes; mark pixels to skip with "
             f"ignore_index ({ignore_index} here)",
         )
-    return np.where(valid, labels, 0).astype(np.int64), valid
+    return labels.astype(np.int64), int(valid.sum())
+
+
+def _without_ignored(labels: Array, ignore_index: int) -> tuple[Array, Array]:
+    """Labels with 0 at ignored positions, and which positions count."""
+    valid = labels != ignore_index
+    return np.where(valid, labels, 0), valid
 
 
 def _warn_about_probabilities(x: Array) -> None:
     """Logits hardly ever lie in [0, 1] and add up to 1: that is a softmax before the loss."""
-    if x.size == 0 or x.shape[1] < 2 or x.flat[0] < 0 or x.flat[0] > 1:
+    if x.size == 0 or x.shape[1] < 2:
+        return
+    place: Any = (0, slice(None), *[0] * (x.ndim - 2))
+    first = x[place]  # nearly always tells
+    if first.min() < 0 or first.max() > 1 or abs(first.sum() - 1) > 2e-4:
         return
     if x.min() < 0 or x.max() > 1 or not np.allclose(x.sum(axis=1), 1, atol=1e-4):
         return

@@ -98,6 +98,22 @@ class GroupNorm(Norm):
     """`Norm` over C/G and the spatial axes of x viewed as (N,G,C/G,*spatial)."""
 
 
+class PixelNorm(Fused):
+    """y = r x,   r = 1 / sqrt(mean over axis 1 of x^2 + eps).   dx = r (g - x r^2 mean(g x))."""
+
+    saves = ("x",)
+    eps: float
+
+    def forward(self, x: Array) -> Array:
+        return self.kernels.pixel_norm(x, self.eps)
+
+    def backward_kernel(self, g: Array, x: Array) -> Any:
+        return self.kernels.pixel_norm_backward(g, x, self.eps)
+
+    def reference(self, x: Tensor) -> Tensor:
+        return x / (x.square().mean(1, keepdims=True) + self.eps).sqrt()
+
+
 def batch_norm(
     x: Tensor,
     running_mean: Tensor | None = None,
@@ -268,7 +284,7 @@ def pixel_norm(x: Tensor, *, eps: float = 1e-8) -> Tensor:
     eps : added to the mean square.
     """
     check_map("pixel_norm", x)
-    return x / (x.square().mean(1, keepdims=True) + eps).sqrt()
+    return PixelNorm.apply(x, eps=eps)
 
 
 # Common parts ----------------------------------------------------------------------------------

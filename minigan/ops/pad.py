@@ -49,37 +49,48 @@ def pad(
             f"pad: unknown mode '{mode}'{did_you_mean(mode, _MODES)}",
             fix=f"use one of {', '.join(_MODES)}",
         )
-    widths = _widths(x, pad)
+    widths = _widths(x.shape, pad if isinstance(pad, int) else tuple(pad))
     if mode == "constant":
         return _constant(x, widths, value or 0.0)
     if value:
         raise UsageError(f"pad: mode '{mode}' takes no value", fix="leave value out")
-    tables: list[Table | None] = []
-    for axis, ((before, after), n) in enumerate(zip(widths, x.shape, strict=True)):
-        _check_border(x, axis, before, after, mode)
-        tables.append(border_table(n, before, after, mode) if before or after else None)
+    tables = _border_tables(x.shape, widths, mode)
     for axis, table in enumerate(tables[:2]):
         if table is not None:
             x = AxisMap.apply(x, axis=axis, table=table)
     return map_axes(x, tables[2:])
 
 
-def _widths(x: Tensor, pad: int | Sequence[int]) -> list[tuple[int, int]]:
+@lru_cache(maxsize=256)
+def _border_tables(
+    shape: tuple[int, ...], widths: tuple[tuple[int, int], ...], mode: str
+) -> tuple[Table | None, ...]:
+    """One table per axis, None where nothing is added."""
+    tables: list[Table | None] = []
+    for axis, ((before, after), n) in enumerate(zip(widths, shape, strict=True)):
+        _check_border(shape, axis, before, after, mode)
+        tables.append(border_table(n, before, after, mode) if before or after else None)
+    return tuple(tables)
+
+
+@lru_cache(maxsize=256)
+def _widths(shape: tuple[int, ...], pad: int | tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """One (before, after) pair per axis, from torch's order: last axis first."""
-    flat = [int(pad)] * (2 * max(x.ndim - 2, 0)) if isinstance(pad, int) else [int(p) for p in pad]
-    if len(flat) % 2 or len(flat) > 2 * x.ndim:
+    ndim = len(shape)
+    flat = [int(pad)] * (2 * max(ndim - 2, 0)) if isinstance(pad, int) else [int(p) for p in pad]
+    if len(flat) % 2 or len(flat) > 2 * ndim:
         raise ShapeError(
-            f"pad: {len(flat)} widths {tuple(flat)} for a tensor of {x.ndim} axes",
+            f"pad: {len(flat)} widths {tuple(flat)} for a tensor of {ndim} axes",
             why="widths come in pairs (before, after), last axis first",
         )
     pairs = list(zip(flat[::2], flat[1::2], strict=True))
-    widths = [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1]
-    for axis, ((before, after), n) in enumerate(zip(widths, x.shape, strict=True)):
+    widths = [(0, 0)] * (ndim - len(pairs)) + pairs[::-1]
+    for axis, ((before, after), n) in enumerate(zip(widths, shape, strict=True)):
         if n + before + after < 0 or n + min(before, 0) + min(after, 0) < 0:
             raise ShapeError(
-                f"pad: widths ({before}, {after}) crop more than axis {axis} of {x.shape} has"
+                f"pad: widths ({before}, {after}) crop more than axis {axis} of {shape} has"
             )
-    return widths
+    return tuple(widths)
 
 
 def _constant(x: Tensor, widths: Sequence[tuple[int, int]], value: float) -> Tensor:
@@ -99,14 +110,14 @@ def _constant(x: Tensor, widths: Sequence[tuple[int, int]], value: float) -> Ten
     return y + frame
 
 
-def _check_border(x: Tensor, axis: int, before: int, after: int, mode: str) -> None:
-    n = x.shape[axis]
+def _check_border(shape: tuple[int, ...], axis: int, before: int, after: int, mode: str) -> None:
+    n = shape[axis]
     limit = {"reflect": n - 1, "circular": n}.get(mode, max(before, after) if n else 0)
     if max(before, after) > limit:
         raise ShapeError(
             f"pad: mode '{mode}' cannot add ({before}, {after}) elements to axis {axis} "
             f"of length {n}",
-            where=f"tensor {x.shape}",
+            where=f"tensor {shape}",
             why=f"it has only {max(limit, 0)} elements to take there",
             fix="use a larger input or mode 'replicate'",
         )

@@ -174,9 +174,7 @@ def _max_pool(
 ) -> Tensor:
     options = _windows(name, nd, x, kernel_size, stride, padding, dilation, ceil_mode)
     for n, k, s, p, d in options:
-        start = np.arange(_window_count(n, k, s, p, d, ceil_mode)) * s - p
-        place = start[:, None] + d * np.arange(k)
-        if not ((place >= 0) & (place < n)).any(axis=1).all():
+        if not _all_meet(n, k, s, p, d, bool(ceil_mode)):
             raise ShapeError(
                 f"{name}: a window of length {k} (dilation {d}) meets only padding",
                 where=f"x {x.shape}, padding {p}",
@@ -191,6 +189,14 @@ def _max_pool(
         dilation=dilations,
         ceil_mode=bool(ceil_mode),
     )
+
+
+@lru_cache(maxsize=256)
+def _all_meet(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> bool:
+    """Whether every window along an axis has an element in it."""
+    start = np.arange(_window_count(n, k, s, p, d, ceil_mode)) * s - p
+    place = start[:, None] + d * np.arange(k)
+    return bool(((place >= 0) & (place < n)).any(axis=1).all())
 
 
 def max_pool1d(

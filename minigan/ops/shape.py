@@ -151,9 +151,9 @@ class Concat(Function):
     axis: int
 
     def forward(self, *xs: Array) -> Array:
-        ends = np.cumsum([x.shape[self.axis] for x in xs])
+        ends = itertools.accumulate(x.shape[self.axis] for x in xs)
         self.parts = [
-            (slice(None),) * self.axis + (slice(int(end) - x.shape[self.axis], int(end)),)
+            (slice(None),) * self.axis + (slice(end - x.shape[self.axis], end),)
             for x, end in zip(xs, ends, strict=True)
         ]
         if any(x.dtype != xs[0].dtype for x in xs):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from minigan_kernels.group import Group
 
-from minigan.backend import Array, backend_of
+from minigan.backend import Array, backend_of, beside, to_device, to_numpy
 from minigan.errors import DtypeError, ShapeError, UsageError
 from minigan.nn.module import Parameter
 from minigan.nn.state import mismatched, missing, refuse, unexpected
@@ -41,6 +43,7 @@ class Optimizer:
         self.counts = np.zeros(len(self.params), np.int64)  # updates of each parameter
         self.memory: dict[str, list[Array]] = {}
         self._dtypes = [p.dtype for p in self.params]
+        self._group = Group()
         if not callable(lr):
             self._check(lr=(lr, 0, math.inf))
 
@@ -83,11 +86,19 @@ class Optimizer:
         raise UsageError("Optimizer is the common part; use SGD, Adam or another with a rule")
 
     def _arrays(self, chosen: list[int]) -> list[Array]:
-        return [self.params[i].data for i in chosen]
+        """The chosen parameters' arrays: one `Group` as long as they stay the same."""
+        arrays = [self.params[i]._data for i in chosen]
+        last = self._group
+        if len(last) != len(arrays) or not all(map(operator.is_, last, arrays)):
+            self._group = Group(arrays)
+        return self._group
 
     def _recall(self, name: str, chosen: list[int]) -> list[Array] | None:
         """The chosen parameters' memory of that name, None if this optimizer has none."""
-        return [self.memory[name][i] for i in chosen] if name in self.memory else None
+        if name not in self.memory:
+            return None
+        arrays = self.memory[name]
+        return arrays if len(chosen) == len(arrays) else [arrays[i] for i in chosen]
 
     @property
     def _kernels(self) -> Any:
@@ -112,18 +123,25 @@ class Optimizer:
             )
         chosen, arrays = [], []
         for i, (p, g) in enumerate(zip(self.params, grads, strict=True)):
-            if p.dtype != self._dtypes[i]:
+            if p._data.dtype != self._dtypes[i]:
                 raise DtypeError(
                     f"{type(self).__name__}: {_name(p, i)} has become {p.dtype}",
                     why=f"what the optimizer remembers of it is {self._dtypes[i]}",
                     fix="convert the network first, then make the optimizer",
                 )
             if g is not None:
-                array = g.data if isinstance(g, Tensor) else g
-                _check_gradient(type(self).__name__, _name(p, i), p, array)
+                array = g._data if isinstance(g, Tensor) else g
+                if array.shape != p._data.shape or array.dtype != p._data.dtype:
+                    _refuse_gradient(type(self).__name__, _name(p, i), p, array)
                 chosen.append(i)
                 arrays.append(array)
         return chosen, arrays
+
+    def to(self, device: str) -> Self:
+        """Move what it remembers to `device`, where the parameters are."""
+        for name, arrays in self.memory.items():
+            self.memory[name] = Group(to_device(array, device) for array in arrays)
+        return self
 
     # Saving and loading ------------------------------------------------------------------------
 
@@ -132,7 +150,7 @@ class Optimizer:
 
         Options such as the learning rate are not part of it.
         """
-        return {name: np.array(array, order="C") for name, array in self._state().items()}
+        return {n: np.array(to_numpy(array), order="C") for n, array in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` gave.
@@ -157,7 +175,7 @@ class Optimizer:
 
     def _load(self, arrays: Mapping[str, Array]) -> None:
         for name, array in self._state().items():
-            array[...] = arrays[name]
+            array[...] = beside(arrays[name], array)
         self.steps = int(arrays["step"])
 
     def __repr__(self) -> str:
@@ -185,14 +203,13 @@ def _check_params(name: str, params: Iterable[Parameter]) -> list[Parameter]:
     return found
 
 
-def _check_gradient(optimizer: str, name: str, p: Tensor, g: Array) -> None:
+def _refuse_gradient(optimizer: str, name: str, p: Tensor, g: Array) -> None:
     if g.shape != p.shape:
         raise ShapeError(
             f"{optimizer}.step: the gradient of {name} has shape {g.shape}, not {p.shape}",
             fix="pass the gradients in the order of the optimizer's params",
         )
-    if g.dtype != p.dtype:
-        raise DtypeError(f"{optimizer}.step: the gradient of {name} is {g.dtype}, not {p.dtype}")
+    raise DtypeError(f"{optimizer}.step: the gradient of {name} is {g.dtype}, not {p.dtype}")
 
 
 def _name(p: Tensor, i: int) -> str:

@@ -306,5 +306,5 @@ def _gelu_backward(args: int, task: int, thread: int) -> None:
     g, x, dx, n = arg(args, 0), arg(args, 1), arg(args, 2), arg(args, 3)
     for i in range(task * CHUNK, _end(task, n), LANES):
         v = take(x + 4 * i, n - i)
-        slope = fma(v, vectormath.normal_density(v), _cdf_of(v))
-        put(dx + 4 * i, take(g + 4 * i, n - i) * slope, n - i)
+        below, density = vectormath.normal(v)
+        put(dx + 4 * i, take(g + 4 * i, n - i) * fma(v, density, below), n - i)

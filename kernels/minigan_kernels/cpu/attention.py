@@ -1,6 +1,9 @@
 """Attention in blocks of batch entries and queries: the (L,S) scores never exist as a whole.
 
-The backward pass computes each block of probabilities again instead of keeping it.
+The backward pass computes each block of probabilities again instead of keeping it. float32 goes
+through threaded kernels (`attention_kernels`); float64, and a bias that wants a gradient, through
+NumPy. Blocks of keys that causal attention hides from a whole block of queries are not looked at:
+NaN among their values does not reach results that do not depend on them (0 NaN would).
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from minigan_kernels.cpu import attention_kernels
+
 Array = npt.NDArray[Any]
 
 BLOCK = 1 << 20  # scores that exist at a time: 4 MiB in float32
@@ -22,8 +27,11 @@ def scaled_dot_product_attention(
 ) -> Array:
     """y = softmax(scale query key^T + bias) value. See the reference."""
     q, k, v = _stacks(query), _stacks(key), _stacks(value)
-    y = np.empty((*q.shape[:2], v.shape[2]), q.dtype)
     views = _bias_rows(bias, query, key)
+    if attention_kernels.takes([q, k, v]):
+        y = attention_kernels.forward(q, k, v, _in_kernels(views), is_causal, scale)
+        return y.reshape(*query.shape[:-1], value.shape[-1])
+    y = np.empty((*q.shape[:2], v.shape[2]), q.dtype)
     for b, rows in _blocks(q.shape[0], q.shape[1], k.shape[1]):
         p = _probabilities(q[b, rows], k[b], views, is_causal, scale, b, rows)
         np.matmul(p, v[b], out=y[b, rows])
@@ -42,11 +50,19 @@ def scaled_dot_product_attention_backward(
 ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
     """dp = g value^T, ds = p (dp - sum p dp), dquery = scale ds key. See the reference."""
     q, k, v, gs = (_stacks(a) for a in (query, key, value, g))
+    views = _bias_rows(bias, query, key)
+    if attention_kernels.takes([q, k, v, gs]) and (bias is None or not needs[3]):
+        options = _in_kernels(views), is_causal, scale, needs
+        d = attention_kernels.backward(gs, q, k, v, *options)
+        dq, dk, dv = (
+            None if a is None else a.reshape(x.shape)
+            for a, x in zip(d, (query, key, value), strict=True)
+        )
+        return dq, dk, dv, None
     dq = np.empty(q.shape, q.dtype) if needs[0] else None
     dk = np.zeros(k.shape, k.dtype) if needs[1] else None
     dv = np.zeros(v.shape, v.dtype) if needs[2] else None
     dbias = np.zeros(bias.shape, bias.dtype) if bias is not None and needs[3] else None
-    views = _bias_rows(bias, query, key)
     for b, rows in _blocks(q.shape[0], q.shape[1], k.shape[1]):
         p = _probabilities(q[b, rows], k[b], views, is_causal, scale, b, rows)
         if dv is not None:
@@ -70,8 +86,8 @@ def scaled_dot_product_attention_backward(
 
 
 def _stacks(x: Array) -> Array:
-    """(..., n, m) as (B, n, m), contiguous."""
-    return np.ascontiguousarray(x).reshape(prod(x.shape[:-2]), *x.shape[-2:])
+    """(..., n, m) as (B, n, m): a view where that is possible."""
+    return x.reshape(prod(x.shape[:-2]), *x.shape[-2:])
 
 
 def _blocks(batch: int, queries: int, keys: int) -> Iterator[tuple[slice, slice]]:
@@ -113,6 +129,13 @@ def _probabilities(
 def _bias_rows(bias: Array | None, query: Array, key: Array) -> Array | None:
     """bias seen as (..., L, S): a view, whatever its shape."""
     return None if bias is None else np.broadcast_to(bias, (*query.shape[:-1], key.shape[-2]))
+
+
+def _in_kernels(bias: Array | None) -> Array | None:
+    """A bias that kernels can read: float32, keys next to each other or all the same."""
+    if bias is None or (bias.dtype == np.float32 and bias.strides[-1] in (0, 4)):
+        return bias
+    return np.ascontiguousarray(bias, np.float32)
 
 
 def _add_bias_rows(dbias: Array, ds: Array, batch: tuple[int, ...], b: slice, rows: slice) -> None:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from minigan_kernels.cpu.compiled import jit
 from minigan_kernels.cpu.layout import from_planes, planes
 
 Array = npt.NDArray[Any]
@@ -66,7 +66,7 @@ def _positions(index: Array, last: bool) -> Array:
     return np.ascontiguousarray(flat[..., None], np.int32)
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)
+@jit()
 def _gather(x: Array, index: Array, y: Array) -> None:
     n, outer, places, inner = y.shape
     per_outer, per_inner = index.shape[1] > 1, index.shape[3] > 1
@@ -78,7 +78,7 @@ def _gather(x: Array, index: Array, y: Array) -> None:
                     y[i, a, p, b] = x[i, a, index[i, ia, p, b if per_inner else 0], b]
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)
+@jit()
 def _scatter(g: Array, index: Array, y: Array) -> None:
     n, outer, places, inner = g.shape
     per_outer, per_inner = index.shape[1] > 1, index.shape[3] > 1

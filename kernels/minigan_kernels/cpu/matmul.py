@@ -52,7 +52,7 @@ MOST_PACKED = 32 << 20  # bytes
 TASKS = 16  # at least so many, if each has
 LEAST = 1 << 19  # multiply-adds
 NARROW, ROWS = 4, 64  # columns of C below which numbers are dot products; rows of a task then
-SUM = 4096  # numbers that one task adds up
+SUM = 512  # numbers that one task adds up
 
 
 def matmul(a: Array, b: Array) -> Array:

@@ -6,10 +6,13 @@ that many small parameters and a few large ones are shared out alike. An update 
 and writes nothing but the numbers at its place, whatever they belong to: the order of the axes
 does not matter as long as gradient and memory have that of the parameter, and where they have not,
 copies do. The formulas stand in `reference.optim`, which also serves float64.
+
+Parameters that come as a `Group`, as those of an optimizer do, keep their table for the next step.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +23,7 @@ from minigan_kernels.cpu.flat import CHUNK, alike, in_order_of, is_row, least, p
 from minigan_kernels.cpu.parallel import HEADER, Kernel, arg, kernel, part, real, run
 from minigan_kernels.cpu.simd import LANES, fma, load_i64, spread, sqrt, where
 from minigan_kernels.cpu.vectormath import absolute
+from minigan_kernels.group import Group
 from minigan_kernels.reference import optim as reference
 
 Array = npt.NDArray[Any]
@@ -298,7 +302,12 @@ def _update(
     rule: Kernel, which: Sequence[int], lists: Sequence[Arrays | None], *options: float
 ) -> None:
     """Run a rule on the parameters with the numbers `which`; lists are p, g and the memory."""
-    table: list[int] = []
+    params = lists[0]
+    group = params if type(params) is Group and len(which) == len(params) else None
+    if group is not None and group.prepared is not None and group.prepared.serves(lists):
+        table: _Table = group.prepared
+        return run(rule, table.tasks, table.rows, len(which), HEADER, *options)
+    rows: list[int] = []
     moved: list[tuple[Array | None, Array]] = []  # (array in another order, or None; its copy)
     tasks = 0
     no_more = (0,) * (COLUMNS - 2 - len(lists))
@@ -307,7 +316,7 @@ def _update(
         if not is_row(w):
             moved.append((w, np.ascontiguousarray(w)))
             w = moved[-1][1]
-        table += (tasks, w.size, id(w))
+        rows += (tasks, w.size, id(w))
         tasks += -(-w.size // CHUNK)
         for arrays in lists[1:]:
             a = None if arrays is None else arrays[i]
@@ -315,12 +324,57 @@ def _update(
                 written = None if arrays is lists[1] else a  # the gradient is only read
                 moved.append((written, in_order_of(w, np.asarray(a))))
                 a = moved[-1][1]
-            table.append(0 if a is None else id(a))
-        table += no_more
-    run(rule, tasks, np.array(table, np.int64), len(which), HEADER, *options)
+            rows.append(0 if a is None else id(a))
+        rows += no_more
+    made = np.array(rows, np.int64)
+    run(rule, tasks, made, len(which), HEADER, *options)
     for a, copy in moved:
         if a is not None:
             a[...] = copy
+    if group is not None and not moved:
+        group.prepared = _Table(lists, made, tasks)
+
+
+class _Table:
+    """The table of a group, kept for its next update.
+
+    It holds for the very arrays that it was made of, and keeps them so that their places cannot
+    go to others. Only gradients are new in every step, and are not kept (unless a group as well).
+    """
+
+    def __init__(self, lists: Sequence[Arrays | None], rows: Array, tasks: int) -> None:
+        self.lists = [None if a is None else tuple(a) for a in lists]
+        self.rows, self.tasks = rows, tasks
+        self.strides = [w.strides for w in lists[0] or ()]
+        self.gradients = rows[3::COLUMNS]  # a column
+        self.fixed = type(lists[1]) is Group
+        if not self.fixed:
+            self.lists[1] = None
+
+    def serves(self, lists: Sequence[Arrays | None]) -> bool:
+        """Whether these are the arrays of the table; new gradients are put into it."""
+        for kept, given in zip(self.lists, lists, strict=True):
+            if (kept is not None or given is not lists[1]) and not _same(kept, given):
+                return False
+        return self.fixed or self._take(lists[1])
+
+    def _take(self, gradients: Any) -> bool:
+        places = []
+        for g, w, strides in zip(gradients, self.lists[0] or (), self.strides, strict=True):
+            if type(g) is not np.ndarray or g.dtype != np.float32:
+                return False
+            if g.strides != strides and not alike(w, g):
+                return False
+            places.append(id(g))
+        self.gradients[:] = places
+        return True
+
+
+def _same(kept: Arrays | None, given: Arrays | None) -> bool:
+    """Whether two lists hold the same arrays: not equal ones, the same."""
+    if kept is None or given is None:
+        return kept is given
+    return len(kept) == len(given) and all(map(operator.is_, kept, given))
 
 
 @part

@@ -6,6 +6,8 @@ pixels), and sixteen of them are mixed at a time. Along the last axis of channel
 that they lie side by side, and back afterwards: shuffles within registers, cheaper than picking
 single numbers.
 
+Where every place of the result is a copy of one of x, or zero, lines are copied (`copies.py`).
+
 `plane_map` maps the rows and then the columns of images, one line of the result after another. The
 intermediate lines stay in the first-level cache, so memory is read and written once.
 """
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from minigan_kernels.cpu.copies import Table, choose_lines
 from minigan_kernels.cpu.flat import SMALL, least, put, take
 from minigan_kernels.cpu.layout import dense, memory_order, restore
 from minigan_kernels.cpu.parallel import arg, kernel, part, run
@@ -73,7 +76,6 @@ def plane_map(
     return _map_lines(source, rows, columns).reshape(n, c, *out)
 
 
-_Table = tuple[Array, Array]
 _SAME = np.zeros((1, 1), np.int64), np.ones((1, 1))  # of one line: itself
 
 
@@ -86,9 +88,12 @@ def _rows_of_numpy(x: Array, index: Array, weight: Array) -> Array:
     return y
 
 
-def _map_lines(x: Array, rows: _Table, columns: _Table | None) -> Array:
+def _map_lines(x: Array, rows: Table, columns: Table | None) -> Array:
     """x (planes, H, W, inner), contiguous: its rows mapped, then its columns unless None."""
     planes, height, width, inner = x.shape
+    copied = choose_lines(x, rows, columns)
+    if copied is not None:
+        return copied
     row_index, row_weight = _for_kernels(rows)
     column_index, column_weight = (0, 0) if columns is None else _for_kernels(columns)
     out = (len(rows[0]), width if columns is None else len(columns[0]))
@@ -111,7 +116,7 @@ def _map_lines(x: Array, rows: _Table, columns: _Table | None) -> Array:
     return y
 
 
-def _for_kernels(table: _Table) -> _Table:
+def _for_kernels(table: Table) -> Table:
     return np.ascontiguousarray(table[0], np.int64), np.ascontiguousarray(table[1], np.float64)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from minigan_kernels.cpu.compiled import jit
 
 Array = npt.NDArray[Any]
 _ZEROS, _BORDER, _REFLECTION = 0, 1, 2
@@ -62,7 +63,7 @@ def _three_axes(grid: Array) -> Array:
     return np.concatenate([flat, np.zeros((*flat.shape[:2], 1), grid.dtype)], axis=2)
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)
+@jit()
 def _locate(u: float, n: int, nearest: bool, padding: int, align: bool) -> Any:
     """First corner on an axis of length n, weight of the second, its derivative by u."""
     slope = (n - 1) / 2 if align else n / 2  # pixels per unit of u
@@ -91,7 +92,7 @@ def _locate(u: float, n: int, nearest: bool, padding: int, align: bool) -> Any:
     return int(first), s - first, slope
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)
+@jit()
 def _sample(x: Array, grid: Array, nearest: bool, padding: int, align: bool, y: Array) -> None:
     n, depth, height, width, channels = x.shape
     for place in range(n * grid.shape[1]):
@@ -108,7 +109,7 @@ def _sample(x: Array, grid: Array, nearest: bool, padding: int, align: bool, y: 
                     y[i, p, k] += x.dtype.type(weight) * x[i, z0 + a, y0 + b, x0 + c, k]
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)
+@jit()
 def _sample_backward(
     g: Array,
     x: Array,

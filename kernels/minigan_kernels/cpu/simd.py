@@ -423,3 +423,68 @@ def first_lanes(typing: Any, count: Any) -> Any:
         return _mask_of(builder, args[0])
 
     return MASK16(types.intp), code
+
+
+@intrinsic
+def largest(typing: Any, a: Any) -> Any:
+    """The largest lane of a V16; no lane may be NaN."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        v = args[0]
+        for shift in (8, 4, 2, 1):
+            lanes = [(i + shift) % LANES for i in range(LANES)]
+            other = builder.shuffle_vector(v, v, ir.Constant(VI, lanes))
+            v = builder.select(builder.fcmp_ordered(">", v, other), v, other)
+        return builder.extract_element(v, ir.Constant(I32, 0))
+
+    return types.float32(a), code
+
+
+def _lanes_of_three(builder: Any, vectors: Any, flat: list[int]) -> Any:
+    """LLVM: lanes of three vectors that follow each other, by their numbers 0 .. 47."""
+    pair = [i if i < 2 * LANES else 0 for i in flat]
+    both = builder.shuffle_vector(vectors[0], vectors[1], ir.Constant(VI, pair))
+    last = [j if i < 2 * LANES else i - LANES for j, i in enumerate(flat)]
+    return builder.shuffle_vector(both, vectors[2], ir.Constant(VI, last))
+
+
+def _three(source_apart: bool) -> Any:
+    """Sixteen triples between three rows (`step` bytes apart) and one row of 48 numbers."""
+
+    @intrinsic
+    def move(typing: Any, source: Any, step: Any, target: Any) -> Any:
+        def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            def place(base: Any, i: int, apart: bool) -> Any:
+                by = args[1] if apart else ir.Constant(I64, BYTES)
+                return pointer(builder, builder.add(base, builder.mul(by, ir.Constant(I64, i))), VF)
+
+            rows = [builder.load(place(args[0], i, source_apart), align=4) for i in range(3)]
+            for i in range(3):
+                mixed = [LANES * (n % 3) + n // 3 for n in range(i * LANES, (i + 1) * LANES)]
+                picked = [3 * j + i for j in range(LANES)]
+                vector = _lanes_of_three(builder, rows, mixed if source_apart else picked)
+                builder.store(vector, place(args[2], i, not source_apart), align=4)
+            return context.get_dummy_value()
+
+        return types.void(*(types.intp,) * 3), code
+
+    return move
+
+
+mix_three = _three(True)  # source rows, their step, target: red, green, blue -> pixels
+part_three = _three(False)  # source, step of the target rows, target: pixels -> colours
+
+
+@intrinsic
+def fetch(typing: Any, p: Any) -> Any:
+    """Ask for the cache line at p, to the second level: it will be read soon. p may be anything."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = pointer(builder, args[0], I8)
+        signature = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
+        function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), signature)
+        reading, second_level, data = (ir.Constant(I32, n) for n in (0, 2, 1))
+        builder.call(function, [place, reading, second_level, data])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), code

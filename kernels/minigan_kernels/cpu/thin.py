@@ -33,7 +33,7 @@ from minigan_kernels.cpu.matmul import add_parts
 from minigan_kernels.cpu.microkernel import PANEL, PANEL_BYTES
 from minigan_kernels.cpu.parallel import arg, kernel, part, run
 from minigan_kernels.cpu.scratch import scratch
-from minigan_kernels.cpu.simd import LANES, spread, store
+from minigan_kernels.cpu.simd import BYTES, LANES, fetch, spread, store
 from minigan_kernels.cpu.thin_result import thick_to_thin
 from minigan_kernels.cpu.threads import threads
 from minigan_kernels.cpu.tiles import copy_rows, pack_panels, tiles, times_panel
@@ -45,7 +45,7 @@ Shape = tuple[int, ...]
 THIN = 4  # channels
 TASKS = 32  # at most so many, of about equal numbers of rows
 LEAST = 1 << 18  # multiply-adds of a task
-BLOCK = 128  # pixels whose vectors stay in the first-level cache
+BLOCK = 256  # pixels whose vectors stay in the first-level cache
 
 
 def takes(channels: int, outputs: int, kernel_size: Pair, stride: Pair, dilation: Pair) -> bool:
@@ -127,7 +127,7 @@ def _cells(
     (kh, kw), c = kernel_size, thin[3]
     rows = n * h
     per_task = max(-(-rows // TASKS), LEAST // (w * kh * kw * c * o), 1)
-    block = min(h, max(1, BLOCK // w))
+    block = -(-h // -(-h // max(1, BLOCK // w)))  # equal parts of an image
     width = ((w - 1) * stride[1] + kw) * c
     pitch = -(-width // LANES) * LANES + LANES
     strip = ((block - 1) * stride[0] + kh) * pitch
@@ -183,6 +183,13 @@ def _spread(args, task, thread):  # type: ignore[no-untyped-def]
         row += count
 
 
+@part
+def _announce(p, length):  # type: ignore[no-untyped-def]
+    """Have `length` bytes fetched into the cache."""
+    for line in range(0, length, BYTES):
+        fetch(p + line)
+
+
 @kernel
 def _correlate(args, task, thread):  # type: ignore[no-untyped-def]
     """The weight gradient of some rows of the thick side."""
@@ -206,15 +213,22 @@ def _correlate(args, task, thread):  # type: ignore[no-untyped-def]
             arg(args, 0) + n * H * W * c * 4, H, W, c, i * s_y - p_y, -p_x,
             (count - 1) * s_y + kh, (w - 1) * s_x + kw, strip, pitch,
         )  # fmt: skip
+        pixels, channels = count * w, arg(args, 1) + row * w * o * 4
+        row += count
+        # While this block is multiplied, the next one comes from memory: every channel is read
+        # only a few times, and the processor's own guesses end where the pixels of a panel do.
+        following, length = channels + pixels * o * 4, min(count, N * h - row) * w * o * 4
+        share = length // (kh * ((o + PANEL - 1) // PANEL)) + BYTES
         for j in range(0, o, PANEL):
-            B, pixel = arg(args, 1) + (row * w * o + j) * 4, 4 * o
+            B, pixel = channels + 4 * j, 4 * o
             columns = min(PANEL, o - j)
             width = (columns + LANES - 1) // LANES
             if columns % LANES:  # vectors must not reach beyond the array
-                copy_rows(B, pixel, count * w, columns, edge, PANEL_BYTES)
+                copy_rows(B, pixel, pixels, columns, edge, PANEL_BYTES)
                 B, pixel = edge, PANEL_BYTES
             for k in range(kh):
+                _announce(following, min(share, length))
+                following, length = following + share, length - share
                 A, C = strip + k * pitch, Z + k * m * z_row + 4 * j
                 tiles(width, m, A, 4, s_x * c * 4, w, count, s_y * pitch, B, pixel, C, z_row, add)
         add = 1
-        row += count

@@ -127,15 +127,27 @@ def log_sigmoid(x: Array) -> Array:
 
 
 def softmax(x: Array, dim: int = -1) -> Array:
-    """e^x / sum e^x along an axis."""
-    powers = np.exp(x - x.max(axis=dim, keepdims=True))
-    y: Array = powers / powers.sum(axis=dim, keepdims=True)
+    """e^x / sum e^x along an axis; 0 where all x are -infinity."""
+    top = x.max(axis=dim, keepdims=True)
+    powers = np.exp(x - np.where(top == -np.inf, 0, top))
+    total = powers.sum(axis=dim, keepdims=True)
+    y: Array = powers / np.where(total == 0, 1, total)
     return y
+
+
+def softmax_backward(g: Array, y: Array, dim: int = -1) -> Array:
+    """dx_i = sum over j of g_j y_j (delta_ij - y_i), from the result y."""
+    return y * (g - (g * y).sum(axis=dim, keepdims=True))
 
 
 def log_softmax(x: Array, dim: int = -1) -> Array:
     """x - log sum e^x along an axis."""
     return x - logsumexp(x, dim, keepdims=True)
+
+
+def log_softmax_backward(g: Array, y: Array, dim: int = -1) -> Array:
+    """dx_i = sum over j of g_j (delta_ij - e^y_i), from the result y."""
+    return g - np.exp(y) * g.sum(axis=dim, keepdims=True)
 
 
 def logsumexp(x: Array, dim: int = -1, keepdims: bool = False) -> Array:

@@ -39,6 +39,27 @@ def cross_entropy(
     return loss
 
 
+def cross_entropy_backward(
+    g: Array,
+    logits: Array,
+    target: Array,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Array:
+    """d loss / d logits = p - q at every position, times g there."""
+    dx = np.zeros_like(logits)
+    for place in np.ndindex(target.shape):
+        label = target[place]
+        if label == ignore_index:
+            continue
+        row = (place[0], slice(None), *place[1:])
+        p = np.exp(logits[row] - logits[row].max())
+        q = np.full(p.shape, label_smoothing / p.size)
+        q[label] += 1 - label_smoothing
+        dx[row] = g[place] * (p / p.sum() - q)
+    return dx
+
+
 def nll_loss(log_probabilities: Array, target: Array, ignore_index: int = -100) -> Array:
     """-log p at the label."""
     loss = np.zeros(target.shape, log_probabilities.dtype)
@@ -61,9 +82,9 @@ def kl_normal(mu: Array, logvar: Array) -> Array:
     return loss
 
 
-def _each(x: Array, target: Array | None, kind: str, sign: float) -> Array:
+def _each(x: Array, target: Array | float | None, kind: str, sign: float) -> Array:
     """The loss of each element: see `loss_sum`."""
-    y = np.zeros_like(x) if target is None else target
+    y = 0 if target is None else target
     if kind == "mse":
         return (x - y) ** 2
     if kind == "l1":
@@ -74,8 +95,8 @@ def _each(x: Array, target: Array | None, kind: str, sign: float) -> Array:
     return np.maximum(1 - sign * x, 0) if kind == "hinge" else np.logaddexp(0, -sign * x)
 
 
-def loss_sum(x: Array, target: Array | None, kind: str, sign: float) -> float:
-    """Sum over all elements of one of these losses, y the target and s the sign:
+def loss_sum(x: Array, target: Array | float | None, kind: str, sign: float) -> float:
+    """Sum over all elements of one of these losses, y the target (or one for all) and s the sign:
 
     "mse" (x - y)^2,   "l1" |x - y|,   "bce" log(1 + e^x) - x y,   "hinge" max(0, 1 - s x),
     "softplus" log(1 + e^(-s x)).
@@ -83,9 +104,11 @@ def loss_sum(x: Array, target: Array | None, kind: str, sign: float) -> float:
     return float(_each(x, target, kind, sign).sum(dtype=np.float64))
 
 
-def loss_gradient(x: Array, target: Array | None, kind: str, sign: float, factor: float) -> Array:
+def loss_gradient(
+    x: Array, target: Array | float | None, kind: str, sign: float, factor: float
+) -> Array:
     """factor times the derivatives of `loss_sum` by x."""
-    y = np.zeros_like(x) if target is None else target
+    y = 0 if target is None else target
     slopes: dict[str, Callable[[], Array]] = {
         "mse": lambda: 2 * (x - y),
         "l1": lambda: np.sign(x - y),

@@ -184,6 +184,13 @@ def pixel_norm(x: Array, eps: float = 1e-8) -> Array:
     return y
 
 
+def pixel_norm_backward(g: Array, x: Array, eps: float = 1e-8) -> Array:
+    """dx = r g - x r^3 mean(g x), with r = 1 / sqrt(mean of x^2 + eps)."""
+    r = 1 / np.sqrt((x**2).mean(axis=1, keepdims=True) + eps)
+    dx: Array = r * g - x * r**3 * (g * x).mean(axis=1, keepdims=True)
+    return dx
+
+
 def conditional_batch_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> Array:
     """Batch norm in training whose weight and bias (N,C) differ from sample to sample."""
     y = np.empty_like(x)
