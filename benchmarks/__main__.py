@@ -51,6 +51,13 @@ def parser() -> argparse.ArgumentParser:
     everything.set_defaults(seconds=sum(SECONDS.values()))
     table = commands.add_parser("table", help="rewrite README's table from saved results")
     table.add_argument("name", help="of the results, as given to --save")
+    gpu = commands.add_parser("gpu", help="all of it on an NVIDIA GPU beside PyTorch's CUDA")
+    gpu.add_argument("--quick", action="store_true", help="5 minutes instead of 25")
+    gpu.add_argument("--only", metavar="SECTIONS", help="of facts,tests,layers,ops,steps")
+    gpu.add_argument(
+        "--save", metavar="NAME", help="write benchmarks/results/NAME.json and NAME.md"
+    )
+    gpu.add_argument("--device", default="cuda", help="default: %(default)s")
     commands.add_parser("quiet", help="only check whether the machine is quiet")
     return main
 
@@ -84,6 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.readme import rewrite_readme
 
         return rewrite_readme(options.name)
+    if options.command == "gpu":
+        from benchmarks import gpu
+
+        return gpu.measure(options)
     set_environment(options)
     if options.command == "quiet":
         from benchmarks.machine import check, describe

@@ -22,11 +22,32 @@ from typing import Any
 import minigan as mg
 import minigan.functional as F
 from minigan import autograd, nn, optim
+from minigan.backend import to_device
 from minigan.nn import init
 from minigan.tensor import Tensor
 
 Batch = dict[str, Any]  # name -> array
 Losses = dict[str, float]
+
+
+class Played:
+    """What both games have in common: they can move to a device."""
+
+    networks: dict[str, nn.Module]
+    opt_g: optim.Optimizer
+    opt_d: optim.Optimizer
+    device = "cpu"
+
+    def to(self, device: str) -> None:
+        """Move everything to a device."""
+        self.device = device
+        for part in (*self.networks.values(), self.opt_g, self.opt_d):
+            part.to(device)
+
+    def tensor(self, array: Any) -> Tensor:
+        """Data on that device."""
+        return Tensor(to_device(array, self.device))
+
 
 # CycleGAN --------------------------------------------------------------------------------------
 
@@ -93,7 +114,7 @@ def patch_discriminator(width: int = 64) -> nn.Sequential:
     )
 
 
-class CycleGAN:
+class CycleGAN(Played):
     """G_A: domain A -> B, G_B: B -> A; D_A judges images of A, D_B of B."""
 
     def __init__(self, width: int = 64, blocks: int = 6) -> None:
@@ -109,7 +130,7 @@ class CycleGAN:
         self.opt_d = optim.Adam(self.of_d, 2e-4, (0.5, 0.999))
 
     def step(self, batch: Batch) -> Losses:
-        a, b = Tensor(batch["a"]), Tensor(batch["b"])
+        a, b = self.tensor(batch["a"]), self.tensor(batch["b"])
         fake_b, fake_a = self.G_A(a), self.G_B(b)
         loss_g = (
             F.mse_loss(self.D_B(fake_b), 1.0)
@@ -177,6 +198,14 @@ class SPADEGenerator(nn.Module):
         return F.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
 
 
+def add_up(parts: list[Tensor]) -> Tensor:
+    """The sum of losses."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
 def double(x: Tensor) -> Tensor:
     """Each pixel as two by two."""
     return F.interpolate(x, scale_factor=2)
@@ -219,7 +248,7 @@ class MultiscaleDiscriminator(nn.Module):
         return [self.discriminator_0(x), self.discriminator_1(small)]
 
 
-class Spade:
+class Spade(Played):
     """G paints a label map; D sees map and image together, fakes and real ones in one batch."""
 
     def __init__(self, labels: int = 35, width: int = 64, hidden: int = 128) -> None:
@@ -234,21 +263,24 @@ class Spade:
         self.opt_d = optim.Adam(self.of_d, 4e-4, (0.0, 0.9))
 
     def step(self, batch: Batch) -> Losses:
-        maps, real = Tensor(batch["maps"]), Tensor(batch["images"])
+        maps, real = self.tensor(batch["maps"]), self.tensor(batch["images"])
         of_fake, of_real = self.judge(maps, self.G(maps), real)
-        loss_g = mg.tensor(0.0)
+        parts = []
         for fake, true in zip(of_fake, of_real, strict=True):
-            loss_g = loss_g - 0.5 * fake[-1].mean()
-            for f, t in zip(fake[:-1], true[:-1], strict=True):
-                loss_g = loss_g + 5.0 * F.l1_loss(f, t.detach())
+            parts.append(-0.5 * fake[-1].mean())
+            parts += [
+                5.0 * F.l1_loss(f, t.detach()) for f, t in zip(fake[:-1], true[:-1], strict=True)
+            ]
+        loss_g = add_up(parts)
         self.opt_g.step(mg.grad(loss_g, self.of_g))
         with autograd.no_grad():
             painted = self.G(maps)
         of_fake, of_real = self.judge(maps, painted, real)
-        loss_d = mg.tensor(0.0)
+        parts = []
         for fake, true in zip(of_fake, of_real, strict=True):
-            loss_d = loss_d + 0.5 * F.hinge_loss(true[-1], True)
-            loss_d = loss_d + 0.5 * F.hinge_loss(fake[-1], False)
+            parts.append(0.5 * F.hinge_loss(true[-1], True))
+            parts.append(0.5 * F.hinge_loss(fake[-1], False))
+        loss_d = add_up(parts)
         self.opt_d.step(mg.grad(loss_d, self.of_d))
         return {"G": float(loss_g.item()), "D": float(loss_d.item())}
 

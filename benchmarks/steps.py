@@ -69,8 +69,13 @@ class DCGAN:
         self.networks = self.game.networks
         self.parameters = [p for player in self.game.players for p in player.parameters]
 
+    def to(self, device: str) -> None:
+        """Move everything to a device."""
+        self.game.to(device)
+
     def step(self, batch: Batch) -> dict[str, float]:
         import minigan as mg
+        from benchmarks.networks import add_up
 
         game: Any = self.game
         if "z" in batch:
@@ -80,7 +85,7 @@ class DCGAN:
         game.start(SimpleNamespace(images=batch["images"]))
         losses = {}
         for player in game.players:
-            total = sum(player.losses().values(), start=mg.tensor(0.0))
+            total = add_up(list(player.losses().values()))
             player.optimizer.step(mg.grad(total, player.parameters))
             losses[player.name] = float(total.item())
         return losses

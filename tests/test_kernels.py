@@ -32,6 +32,16 @@ def test_the_table_of_the_readme_is_the_code(package: str) -> None:
         assert [p.name for p in found][: len(parameters)] == parameters and not extra, name
 
 
+def test_the_gpu_has_the_same_kernels() -> None:
+    """With the same parameters behind the device; it draws random numbers as well."""
+    cuda = import_module("minigan_kernels.cuda")
+    assert set(TABLE) <= set(cuda.FAMILIES)
+    assert set(cuda.FAMILIES) - set(TABLE) == {"philox_uniform", "philox_normal"}
+    for name, parameters in TABLE.items():
+        found = list(inspect.signature(cuda.function(name)).parameters)
+        assert found == ["device", *parameters], name
+
+
 def test_the_code_in_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """Its assertions hold: four ways of transposed convolution give the same numbers."""
     code = "".join(re.findall(r"^```python\n(.*?)^```", README, re.M | re.S))

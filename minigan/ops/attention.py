@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigan.autograd import Fused
-from minigan.backend import Array
+from minigan.backend import Array, beside
 from minigan.errors import DtypeError, ShapeError, UsageError
 from minigan.ops.linear import matmul
 from minigan.ops.softmax import softmax
@@ -46,7 +46,8 @@ class ScaledDotProductAttention(Fused):
         if self.is_causal:
             seen = np.tri(scores.shape[-2], scores.shape[-1])
             hidden = np.where(seen == 0, -np.inf, 0).astype(scores.dtype)
-            scores = scores + hidden.reshape((1,) * (scores.ndim - 2) + hidden.shape)
+            hidden = hidden.reshape((1,) * (scores.ndim - 2) + hidden.shape)
+            scores = scores + Tensor(beside(hidden, scores.data))
         return matmul(softmax(scores), value)
 
 
@@ -107,9 +108,9 @@ def scaled_dot_product_attention(
 
 def _bias(mask: Tensor | Array, query: Tensor, key: Tensor) -> Tensor:
     """A mask as numbers to add to the scores, with as many axes as the query."""
-    bias = mask if isinstance(mask, Tensor) else Tensor(np.asarray(mask))
+    bias = mask if isinstance(mask, Tensor) else Tensor(beside(mask, query.data))
     if bias.dtype == bool:
-        bias = Tensor(np.where(bias.data, 0, -np.inf).astype(query.dtype))
+        bias = Tensor(np.where(bias.data, 0.0, -np.inf).astype(query.dtype))
     if bias.dtype.kind != "f":
         raise DtypeError(
             f"scaled_dot_product_attention: attn_mask of dtype {bias.dtype}",

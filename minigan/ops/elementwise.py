@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigan.autograd import Function
-from minigan.backend import Array, beside, is_array
+from minigan.backend import Array, as_array, beside, is_array
 from minigan.errors import UsageError
 from minigan.ops.arithmetic import LARGE, Binary, Mul, Neg, Scale, constant, weak
 from minigan.ops.shape import BroadcastTo
@@ -336,7 +336,7 @@ def clamp(x: Tensor, low: float | None = None, high: float | None = None) -> Ten
 
 def sign(x: Tensor) -> Tensor:
     """-1, 0 or 1; a constant."""
-    return Tensor(np.sign(x.data))
+    return Tensor(as_array(np.sign(x.data)))
 
 
 def lerp(start: Tensor, end: Tensor, weight: Any) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigan.autograd import Function, Fused
-from minigan.backend import Array
+from minigan.backend import CPU, Array, backend_of, beside
 from minigan.errors import DtypeError, ShapeError, UsageError, not_tensors
 from minigan.ops.activation import Sigmoid, relu, softplus
 from minigan.ops.elementwise import clamp
@@ -40,10 +40,12 @@ class LossSum(Fused):
     def forward(self, x: Array, target: Array | None) -> Array:
         y = self.number if target is None else target
         total = self.kernels.loss_sum(x, y, self.kind, self.sign)
-        return np.asarray(total * self.factor, x.dtype)
+        return beside(total * self.factor, x).astype(x.dtype, copy=False)
 
     def backward_kernel(self, g: Array, x: Array, target: Array | None) -> Any:
-        factor = float(g) * self.factor
+        factor: Any = g * self.factor
+        if self.backend is CPU:
+            factor = float(factor)  # elsewhere it stays an array, and nobody waits for it
         y = self.number if target is None else target
         dx: Any = None
         dy: Any = None
@@ -160,10 +162,8 @@ class CrossEntropy(Function):
                 g, logits, self.labels, self.ignore_index, self.smoothing
             )
         index, valid = _without_ignored(self.labels, self.ignore_index)
-        classes = logits.shape[1]
-        q = self.xp.full(logits.shape, self.smoothing / classes, logits.dtype)
-        at_label = 1 - self.smoothing + self.smoothing / classes
-        self.xp.put_along_axis(q, index[:, None], at_label, axis=1)
+        hot = _one_hot(self.xp, index, logits.shape[1]).astype(logits.dtype)
+        q = hot * (1 - self.smoothing) + self.smoothing / logits.shape[1]
         weight = g * valid.astype(logits.dtype)
         return (Softmax.on(logits, axis=1) - q) * weight.reshape(_with_class_axis(weight.shape))
 
@@ -180,11 +180,8 @@ class NllLoss(Function):
         return self.xp.where(self.valid, -at_label, 0).astype(x.dtype, copy=False)
 
     def backward(self, g: Any) -> Any:
-        shape = (g.shape[0], self.classes, *g.shape[1:])
-        minus_one_hot = self.xp.zeros(shape, g.dtype)
-        value = -self.valid[:, None].astype(g.dtype)
-        self.xp.put_along_axis(minus_one_hot, self.labels[:, None], value, axis=1)
-        return g.reshape(_with_class_axis(g.shape)) * minus_one_hot
+        taken = _one_hot(self.xp, self.labels, self.classes) & self.valid[:, None]
+        return g.reshape(_with_class_axis(g.shape)) * -taken.astype(g.dtype)
 
 
 def cross_entropy(
@@ -316,7 +313,7 @@ def _like(name: str, input: Tensor, target: Tensor | Array | float) -> Tensor | 
 def _spread(input: Tensor, target: Tensor | float) -> Tensor:
     """A target of the input's shape."""
     if isinstance(target, float):
-        return Tensor(np.full(input.shape, target, input.dtype))
+        return Tensor(backend_of(input.data).xp.full(input.shape, target, input.dtype))
     return target
 
 
@@ -339,7 +336,7 @@ def _labels(
     """A copy of the labels, and how many positions count."""
     if not isinstance(input, Tensor):
         raise not_tensors(name, [input])
-    labels = np.asarray(target.data if isinstance(target, Tensor) else target)
+    labels = beside(target.data if isinstance(target, Tensor) else target, input.data)
     if labels.dtype.kind not in "iu":
         raise DtypeError(
             f"{name}: the labels have dtype {labels.dtype}",
@@ -374,6 +371,13 @@ def _without_ignored(labels: Array, ignore_index: int) -> tuple[Array, Array]:
     """Labels with 0 at ignored positions, and which positions count."""
     valid = labels != ignore_index
     return np.where(valid, labels, 0), valid
+
+
+def _one_hot(xp: Any, labels: Array, classes: int) -> Array:
+    """(N,C,*spatial): true where the class is the label."""
+    numbers = xp.arange(classes).reshape(1, -1, *[1] * (labels.ndim - 1))
+    hot: Array = labels[:, None] == numbers
+    return hot
 
 
 def _warn_about_probabilities(x: Array) -> None:

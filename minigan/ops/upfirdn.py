@@ -62,7 +62,7 @@ def setup_filter(
     separable : keep taps of one axis so (applied to rows, then columns) instead of forming
         their outer product; by default from 8 taps on.
     """
-    taps = np.array(1.0 if f is None else f.data if isinstance(f, Tensor) else f, np.float64)
+    taps = np.array(1.0 if f is None else f.numpy() if isinstance(f, Tensor) else f, np.float64)
     if taps.ndim > 2 or not taps.size:
         raise ShapeError(f"setup_filter: taps of shape {taps.shape}", why="one or two axes of taps")
     taps = np.atleast_1d(taps)
@@ -185,7 +185,7 @@ def _taps(x: Tensor, f: Filter | None) -> Array:
             why="filters are constants here",
             fix="detach() it, or use a depthwise conv2d",
         )
-    taps = np.asarray([[1.0]] if f is None else f.data if isinstance(f, Tensor) else f)
+    taps = np.asarray([[1.0]] if f is None else f.numpy() if isinstance(f, Tensor) else f)
     if taps.ndim not in (1, 2) or not taps.size:
         raise ShapeError(f"upfirdn2d: filter of shape {taps.shape}", why="(kh, kw) or (k,)")
     return taps if taps.dtype.kind == "f" else taps.astype(x.dtype)

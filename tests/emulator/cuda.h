@@ -108,3 +108,11 @@ inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 inline long long min(long long a, long long b) { return a < b ? a : b; }
 inline long long max(long long a, long long b) { return a > b ? a : b; }
+// Quarter turns are taken off exactly.
+inline void sincospi(double x, double* sine, double* cosine) {
+    const double quarters = ::rint(2 * x), rest = (x - quarters / 2) * 3.14159265358979323846;
+    const double s = ::sin(rest), c = ::cos(rest);
+    const int turn = int(quarters - 4 * ::floor(quarters / 4));
+    *sine = turn == 0 ? s : turn == 1 ? c : turn == 2 ? -s : -c;
+    *cosine = turn == 0 ? c : turn == 1 ? -s : turn == 2 ? -c : s;
+}

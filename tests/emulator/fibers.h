@@ -187,9 +187,10 @@ inline void fiber_main() {
 }
 
 inline void on_fault(int signal, siginfo_t* info, void*) {
-    fail(signal == SIGFPE ? "integer division fault near %p"
-                          : "illegal or misaligned memory access near %p",
-         info->si_addr);
+    const char* what = signal == SIGFPE  ? "integer division fault near %p"
+                       : signal == SIGILL ? "misaligned memory access near instruction %p"
+                                          : "illegal or misaligned memory access near %p";
+    fail(what, info->si_addr);
 }
 
 inline uint64_t next_random() {
@@ -310,11 +311,11 @@ int run_grid(void (*kernel)(A...), const Launch& how, void** arguments, char* er
     stack.ss_sp = fault_stack;
     stack.ss_size = sizeof fault_stack;
     sigaltstack(&stack, &old_stack);
-    struct sigaction action{}, old[3];
+    struct sigaction action{}, old[4];
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-    const int signals[3] = {SIGSEGV, SIGBUS, SIGFPE};
-    for (int i = 0; i < 3; i++) sigaction(signals[i], &action, &old[i]);
+    const int signals[4] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+    for (int i = 0; i < 4; i++) sigaction(signals[i], &action, &old[i]);
     int status = 0;
     if (sigsetjmp(M.failed, 1) == 0) {
         for (unsigned z = 0; z < how.grid[2]; z++)
@@ -327,7 +328,7 @@ int run_grid(void (*kernel)(A...), const Launch& how, void** arguments, char* er
         memcpy(error, M.error, 512);
         status = 2;
     }
-    for (int i = 0; i < 3; i++) sigaction(signals[i], &old[i], nullptr);
+    for (int i = 0; i < 4; i++) sigaction(signals[i], &old[i], nullptr);
     sigaltstack(&old_stack, nullptr);
     return status;
 }

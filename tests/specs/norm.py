@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from opspec import Array, Case, OpSpec
 from strategies import Draw, Shape, cases, distinct, values
 
+from minigan.backend import beside
 from minigan.ops.modulate import adain, conditional_batch_norm, spade
 from minigan.ops.norm import batch_norm, group_norm, instance_norm, layer_norm, pixel_norm
 from minigan.tensor import Tensor
@@ -122,7 +123,7 @@ def reference_train(x: Array, weight: Any, bias: Any, **options: Any) -> Array:
 def evaluate(
     x: Tensor, weight: Any, bias: Any, mean: Array, var: Array, eps: float, **options: Any
 ) -> Tensor:
-    statistics = [Tensor(a.astype(x.dtype)) for a in (mean, var)]
+    statistics = [Tensor(beside(a.astype(x.dtype), x.data)) for a in (mean, var)]
     return batch_norm(x, *statistics, weight, bias, eps=eps, **options)
 
 

@@ -114,6 +114,8 @@ def _argument(value: Any) -> Any:
         return np.int64(value)
     if kind is float:
         return np.float64(value)
+    if kind is np.void:  # CuPy takes structures by value as arrays without axes
+        return np.asarray(value)
     return NULL if value is None else value
 
 
@@ -127,6 +129,7 @@ def _structure(names: tuple[str, ...]) -> np.dtype[Any]:
     return np.dtype([(name, np.int32) for name in names])
 
 
+@lru_cache(maxsize=64)
 def type_name(dtype: Any) -> str:
     """What a dtype is called in CUDA C++."""
     return _NAMES[np.dtype(dtype).name]

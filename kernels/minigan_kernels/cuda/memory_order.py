@@ -6,6 +6,7 @@ matters to a kernel is whether an array has no gaps, and whether two arrays have
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,8 @@ from minigan_kernels.cuda.device import Array, Device
 
 @lru_cache(maxsize=4096)
 def _order(shape: tuple[int, ...], strides: tuple[int, ...], item: int) -> tuple[int, ...] | None:
+    if 0 in shape:
+        return tuple(range(len(shape)))  # whatever its strides are: no numbers, no gaps
     order = sorted(range(len(shape)), key=lambda i: (-strides[i], i))
     step = item
     for i in reversed(order):
@@ -34,11 +37,12 @@ def dense(x: Array) -> Array:
     return x if order_of(x) is not None else x.copy()
 
 
-def like(device: Device, x: Array, dtype: Any = None) -> Array:
-    """An uninitialised array of the shape and memory order of x, which has no gaps."""
+def like(device: Device, x: Array, dtype: Any = None, shape: Sequence[int] | None = None) -> Array:
+    """An uninitialised array of x's memory order (without gaps), and its shape unless given."""
     order = order_of(x)
     assert order is not None
-    y = device.empty([x.shape[i] for i in order], dtype or x.dtype)
+    shape = x.shape if shape is None else shape
+    y = device.empty([shape[i] for i in order], dtype or x.dtype)
     return y.transpose(_back(order))
 
 
