@@ -17,7 +17,7 @@ from minigan_kernels.cuda.device import Device
 from minigan_kernels.cuda.sources import Source
 
 from emulator.arrays import EmulatedArray, Module
-from minigan.backend import Backend, register
+from minigan.backend import Backend, find, register
 
 HERE = Path(__file__).resolve().parent
 HEADERS = ("fibers.h", "cuda.h", "tensor_cores.h")
@@ -118,5 +118,9 @@ def emulated_backend() -> Backend:
 
 
 def emulated_device(order: int = 0, seed: int = 0) -> Device:
-    """A GPU on the CPU."""
+    """A GPU on the CPU; the real one if MINIGAN_DEVICE names it."""
+    wanted = os.environ.get("MINIGAN_DEVICE", "emulated")
+    if wanted != "emulated":
+        device: Device = find(wanted).kernels.device
+        return device
     return Device("emulated", Module(), EmulatedLoader(order, seed))
