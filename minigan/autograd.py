@@ -117,9 +117,11 @@ class Function:
             raise errors.not_tensors(node, inputs) from None
         if type(array) is not _ndarray:
             node.backend = backend_of(array)
+            _check_devices(node, arrays)
         try:
             out = node.forward(*arrays)
         except Exception as error:
+            _check_devices(node, arrays)
             errors.explain(error, node, arrays)
             if isinstance(error, MemoryError):
                 error.add_note(holders.largest())
@@ -348,6 +350,13 @@ def _leading_to(targets: Iterable[Any], order: list[Any], floor: int) -> set[Any
         if node.seq >= floor and not live.isdisjoint(node.parents):
             live.add(node)
     return live
+
+
+def _check_devices(node: Function, arrays: tuple[Any, ...]) -> None:
+    """Raise if the inputs of an operation lie on different devices."""
+    names = [None if a is None else backend_of(a).name for a in arrays]
+    if len({name for name in names if name is not None}) > 1:
+        raise errors.mixed_devices(node, names, arrays)
 
 
 def _add_to_leaf(leaf: Leaf, g: Array, owned: bool) -> None:

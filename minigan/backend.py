@@ -133,10 +133,11 @@ def as_array(result: Any) -> Any:
 
 @contextlib.contextmanager
 def precision(mode: str) -> Iterator[None]:
-    """Allow matrix products of float32 arrays a lower precision class inside a `with` block.
+    """Choose the precision class of products of float32 arrays inside a `with` block.
 
-    "fp32" (the default) is accurate to float32 rounding: the relative error stays below 2e-6.
-    "tf32" permits kernels with a 10-bit mantissa where they are faster.
+    "fp32" is accurate to float32 rounding: the relative error stays below 2e-6. "tf32" permits
+    kernels with a 10-bit mantissa where they are faster. Outside, the CPU is accurate, and a GPU
+    does as PyTorch does: convolutions in TF32, matrix products accurate.
     """
     if mode not in CLASSES:
         raise UsageError(f"unknown precision '{mode}'", fix="use 'fp32' or 'tf32'")

@@ -118,6 +118,16 @@ def check_dtypes(node: Any, arrays: tuple[Any, ...]) -> None:
         )
 
 
+def mixed_devices(node: Any, names: Iterable[str | None], arrays: Iterable[Any]) -> UsageError:
+    devices = ", ".join("None" if name is None else name for name in names)
+    return UsageError(
+        f"{node!r}: inputs on different devices ({devices})",
+        where=describe(arrays),
+        why="nothing is moved silently",
+        fix="move tensors with .to(device), networks with module.to(device)",
+    )
+
+
 def changed_after_save(name: str, node: Any) -> GraphError:
     return GraphError(
         f"backward: {name} changed after {node!r} saved it",

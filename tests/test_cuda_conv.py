@@ -28,6 +28,14 @@ TILES = {
 DEVICES = [emulated_device(order) for order in ORDERS]
 
 
+@pytest.fixture(autouse=True)
+def accurate() -> Iterator[None]:
+    """Where nothing else is said: a GPU's convolutions would use TF32."""
+    token = PRECISION.set("fp32")
+    yield
+    PRECISION.reset(token)
+
+
 @contextmanager
 def only(tile: Tile, splits: int = 1) -> Iterator[None]:
     """Every layer is computed by this tile, in so many parts."""
@@ -391,3 +399,17 @@ def test_the_header_of_wgmma_is_what_its_generator_writes() -> None:
 
 def test_the_structure_of_arguments_has_no_gaps() -> None:
     assert plan.PARAMS.itemsize == 4 * (10 + 6 + 3 + 8 * PHASES + 4 * TAPS) < 4000
+
+
+def test_the_class_that_nobody_chose() -> None:
+    """Convolutions in TF32, matrix products accurate: as PyTorch's on a GPU."""
+    device, rng = emulated_device(), default_rng(0)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((1, 64, 9, 9), (64, 64, 3, 3)))
+    token = PRECISION.set("default")
+    y = Kernels(device).conv(device.upload(x), device.upload(w), (1, 1), (1, 1), (1, 1), 1)
+    a, b = x.reshape(64, -1), w.reshape(64, -1)
+    product = Kernels(device).matmul(device.upload(b.T), device.upload(a))
+    PRECISION.reset(token)
+    exact = reference.conv(x.astype(float), w.astype(float), (1, 1), (1, 1), (1, 1), 1)
+    assert 1e-5 < error(y.get(), exact) < 1e-3
+    assert error(product.get(), b.T.astype(float) @ a.astype(float)) < 2e-6

@@ -24,6 +24,14 @@ WITHIN = {"fp32": 2e-6, "tf32": 1e-3}
 MEMORIES = ("last", "first", "gaps", "shifted")
 
 
+@pytest.fixture(autouse=True)
+def accurate() -> Iterator[None]:
+    """Where nothing else is said: a GPU's convolutions would use TF32."""
+    token = PRECISION.set("fp32")
+    yield
+    PRECISION.reset(token)
+
+
 def on(device: Device, memory: str, x: Array) -> Any:
     """A copy on the device, in one of MEMORIES."""
     n, c, *spatial = x.shape

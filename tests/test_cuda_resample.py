@@ -232,7 +232,7 @@ def test_grid_sample(data: Any, rng: Any, dtype: Any, which: int) -> None:
     check_grid_sample(which, [a.astype(dtype) for a in (x, grid, g)], layouts, options)
 
 
-@pytest.mark.parametrize("options", product(("bilinear", "nearest"), PADDING, (False, True)))
+@pytest.mark.parametrize("options", [*product(("bilinear", "nearest"), PADDING, (False, True))])
 @pytest.mark.parametrize("axes", [2, 3])
 def test_grid_sample_with_every_option(axes: int, options: Any) -> None:
     rng = np.random.default_rng(axes)

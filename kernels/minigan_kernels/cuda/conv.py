@@ -30,7 +30,7 @@ from minigan_kernels.cuda.conv_taps import Geometry, conv_geometry, conv_transpo
 from minigan_kernels.cuda.conv_weight import weight_grad
 from minigan_kernels.cuda.device import Array, Device, type_name
 from minigan_kernels.cuda.memory_order import channels_last
-from minigan_kernels.precision import PRECISION
+from minigan_kernels.precision import of_convolutions
 
 SOURCES = (PLAIN, plan.TENSOR, plan.WARPGROUP, THIN, *conv_weight.SOURCES)
 THREADS = 256
@@ -148,7 +148,7 @@ def _convolve(device: Device, x: Array, weight: _Weight, geometry: Geometry) -> 
         device.launch(PLAIN, name, grid, (THREADS,), params, *tables, x, w, y)
         return _channels_second(y)
     channels = weight.c, weight.k, weight.groups
-    how = PRECISION.get(), device.loader.architecture
+    how = of_convolutions(), device.loader.architecture
     job = plan.job(geometry, n, *channels, kind, *how)
     _launch(device, job, geometry, x, weight.packed(job.tile.source is plan.WARPGROUP), y)
     return _channels_second(y)
@@ -185,7 +185,7 @@ def _by_taps(device: Device, x: Array, weight: _Weight, geometry: Geometry) -> A
     images = max(1, min(PANEL // max(1, size * x.itemsize), 65535))
     results, tables = math.prod(shape[1:]), _tables(device, geometry)
     params = plan.params(geometry, 0, weight.c, weight.k, 1)
-    how = kind, PRECISION.get(), device.loader.architecture
+    how = kind, of_convolutions(), device.loader.architecture
     packed: dict[bool, Any] = {}
     for first in range(0, shape[0], images):
         part = x[first : first + images]

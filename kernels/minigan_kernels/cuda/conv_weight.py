@@ -31,6 +31,7 @@ from minigan_kernels.cuda.device import REAL, Array, Device, type_name
 from minigan_kernels.cuda.gemm import LARGE, LEAST, NARROW, SMALL, blocks
 from minigan_kernels.cuda.memory_order import channels_last
 from minigan_kernels.cuda.sources import Source
+from minigan_kernels.precision import of_convolutions
 
 CHUNK = 4  # channels that one copy moves
 FEW = 64  # products per tap and group below which tiles would be empty
@@ -97,8 +98,9 @@ def weight_grad(
     g : (N, O, *out), the gradient at its output.
     """
     x, g = channels_last(device, x), channels_last(device, g)
-    options = tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation)
-    how = _launch(x.shape, g.shape, type_name(x.dtype), *options, groups, gemm.terms())
+    options = tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation), groups
+    terms = gemm.terms(of_convolutions())
+    how = _launch(x.shape, g.shape, type_name(x.dtype), *options, terms)
     dw = device.empty((g.shape[1], *kernel_size, x.shape[1] // groups), x.dtype)
     work = dw if how.parts == 1 else device.empty((how.parts, dw.size), x.dtype)
     dense, wide = (x, g) if how.turned else (g, x)

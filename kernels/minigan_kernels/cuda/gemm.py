@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from minigan_kernels.cuda.device import Array, Device, type_name
 from minigan_kernels.cuda.sources import Source
-from minigan_kernels.precision import PRECISION
 
 DEPTH, STAGES = 32, 3  # as in mg_gemm.cuh
 SIDE, STEPS, PLAIN_THREADS = 64, 16, 256  # of products without tensor cores, likewise
@@ -54,9 +53,9 @@ class Shape(NamedTuple):
         return 4 * STAGES * numbers
 
 
-def terms() -> int:
+def terms(precision: str) -> int:
     """Tensor-core products per product: 3 are accurate to float32 rounding, 1 to 10 bits."""
-    return 1 if PRECISION.get() == "tf32" else 3
+    return 1 if precision == "tf32" else 3
 
 
 LARGE = {1: Shape(128, 128, 64, 32, 1), 3: Shape(128, 96, 32, 32, 3)}

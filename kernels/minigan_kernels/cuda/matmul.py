@@ -23,6 +23,7 @@ from minigan_kernels.cuda import gemm
 from minigan_kernels.cuda.device import Array, Device, type_name
 from minigan_kernels.cuda.gemm import LARGE, LEAST, NARROW, SMALL, blocks
 from minigan_kernels.cuda.sources import Source
+from minigan_kernels.precision import of_products
 
 AXES = 4  # leading axes that the kernels know
 
@@ -74,8 +75,8 @@ def matmul(device: Device, a: Array, b: Array) -> Array:
     a : (..., n, k)
     b : (..., k, m)
     """
-    real = type_name(a.dtype)
-    how = _launch(a.shape, a.strides, b.shape, b.strides, a.itemsize, real, gemm.terms())
+    kind = a.itemsize, type_name(a.dtype), gemm.terms(of_products())
+    how = _launch(a.shape, a.strides, b.shape, b.strides, *kind)
     if how is None:
         lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         return matmul(device, _spread(device, a, lead), _spread(device, b, lead))
