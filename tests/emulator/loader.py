@@ -26,6 +26,8 @@ FLAGS = (
     *("-std=c++20", "-O2", "-ffp-contract=off", "-fno-strict-aliasing", "-fPIC", "-shared", "-w"),
     # A GPU faults where an access is not aligned to its size; x86 does not: make it trap.
     *("-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"),
+    # Which lines ran; see coverage.py.
+    *(("--coverage", "-O1") if os.environ.get("MINIGAN_EMULATOR_COVERAGE") else ()),
 )
 ORDERS = (0, 1, 2)  # of warps and lanes between barriers: ascending, descending, shuffled
 

@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ARCHITECTURES = ("sm_80", "sm_90", "sm_90a")
 
-_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"[^\n]*$', re.MULTILINE)
+_INCLUDE = re.compile(r'[ \t]*#[ \t]*include[ \t]*"([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -63,5 +63,11 @@ def _flatten(path: Path, seen: set[Path]) -> str:
     if path in seen:
         return ""
     seen.add(path)
-    text = path.read_text(encoding="utf-8").replace("#pragma once\n", "")
-    return _INCLUDE.sub(lambda found: _flatten(path.parent / found.group(1), seen), text)
+    out = [f'#line 1 "{path.name}"']  # messages of compilers name file and line
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        found = _INCLUDE.match(line)
+        if found:
+            out += [_flatten(path.parent / found[1], seen), f'#line {number + 1} "{path.name}"']
+        else:
+            out.append("" if line == "#pragma once" else line)
+    return "\n".join(out) + "\n"
