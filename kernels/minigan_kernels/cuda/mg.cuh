@@ -72,14 +72,6 @@ template <class T> __device__ __forceinline__ T warp_sum(T v) {
     for (int flip = WARP / 2; flip; flip >>= 1) v += __shfl_xor_sync(ALL, v, flip);
     return v;
 }
-template <class T> __device__ __forceinline__ T warp_max(T v) {
-#pragma unroll
-    for (int flip = WARP / 2; flip; flip >>= 1) {
-        T other = __shfl_xor_sync(ALL, v, flip);
-        v = v > other || v != v ? v : other;  // NaN stays
-    }
-    return v;
-}
 // The sum over a block of whole warps, in every thread; `work` holds one number per warp.
 template <class T> __device__ __forceinline__ T block_sum(T v, T* work) {
     const int warps = (blockDim.x + WARP - 1) / WARP;
