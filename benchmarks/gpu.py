@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import ourside, torchside
 from benchmarks.gpu_timing import Clock, Contender, host_microseconds, race
 from benchmarks.results import FOLDER, rounded, write
 from benchmarks.tables import error, grid, number
@@ -165,20 +166,17 @@ def op_entry(bench: Bench, op: Any, backward: bool) -> dict[str, Any]:
     own: list[Any] = []
     if isinstance(function, Module):
         own = list(function.to(bench.backend.name).parameters())
-    inputs = [Tensor(bench.backend.upload(lying(a))) for a in arrays]
+    inputs = [Tensor(bench.backend.upload(ourside.lying(a))) for a in arrays]
     for x in inputs:
         x.requires_grad = True
     g = rng.standard_normal(function(*inputs).shape, np.float32)
-    cotangent = Tensor(bench.backend.upload(lying(g)))
+    cotangent = Tensor(bench.backend.upload(ourside.lying(g)))
     sides = [Contender("minigan", lambda i: function(*inputs))]
     if backward:
         sides = [
             Contender("minigan", lambda i: mg.grad(function(*inputs), [*inputs, *own], [cotangent]))
         ]
-    for name, layout in {
-        "nchw": torch.contiguous_format,
-        "channels_last": torch.channels_last,
-    }.items():
+    for name, layout in torchside.layouts().items():
         if name != "nchw" and len(op.shapes[0]) != 4:
             continue
         sides.append(torch_side(torch, where, op, arrays, g, backward, name, layout))
@@ -226,10 +224,7 @@ def step_entry(bench: Bench, net: Any) -> dict[str, Any]:
     game = net.ours()
     batch = net.batch(np.random.default_rng(0))
     contenders, losses = [], {}
-    for name, layout in {
-        "nchw": torch.contiguous_format,
-        "channels_last": torch.channels_last,
-    }.items():
+    for name, layout in torchside.layouts().items():
         other = net.theirs(adams()["fused"])
         load(other, game, layout)
         for network in other.networks.values():
@@ -241,11 +236,6 @@ def step_entry(bench: Bench, net: Any) -> dict[str, Any]:
     losses["minigan"] = game.step(batch)
     ours = Contender("minigan", lambda i: game.step(batch))
     return versus(race(Clock(bench.backend.xp), [ours, *contenders])) | {"losses": losses}
-
-
-def lying(a: Any) -> Any:
-    """Maps channels-last, as inside a run."""
-    return np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if a.ndim == 4 else a
 
 
 # What is shown ---------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import ourside, torchside
 from benchmarks.gpu_timing import Clock, Contender, race, sets_for
 from benchmarks.timing import versus
 
@@ -125,13 +126,13 @@ def entry(
     sets = sets_for(layer.nbytes)
     host = [rng.standard_normal(shape, np.float32) for shape in layer.shapes]
     host[1] *= np.float32((layer.c * layer.k**2) ** -0.5)
-    given = [tuple(map(backend.upload, map(_channels_last, host))) for _ in range(sets)]
+    given = [tuple(map(backend.upload, map(ourside.lying, host))) for _ in range(sets)]
     compute = ours(backend.kernels, layer, direction)
     sides = [Contender("minigan", lambda i: compute(*given[i]))]
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = True
     tensors = {}
-    for name, layout in _layouts(torch).items():
+    for name, layout in torchside.layouts().items():
         tensors[name] = [
             tuple(torch.tensor(a, device=where).to(memory_format=layout) for a in host)
             for _ in range(sets)
@@ -150,14 +151,6 @@ def entry(
         if name != "minigan"
     }
     return found
-
-
-def _channels_last(a: Any) -> Any:
-    return np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-
-
-def _layouts(torch: Any) -> dict[str, Any]:
-    return {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def _bound(torch: Any, layer: Layer, direction: str, given: Any) -> Callable[[int], Any]:

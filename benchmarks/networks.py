@@ -198,14 +198,6 @@ class SPADEGenerator(nn.Module):
         return F.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
 
 
-def add_up(parts: list[Tensor]) -> Tensor:
-    """The sum of losses."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
 def double(x: Tensor) -> Tensor:
     """Each pixel as two by two."""
     return F.interpolate(x, scale_factor=2)
@@ -271,7 +263,7 @@ class Spade(Played):
             parts += [
                 5.0 * F.l1_loss(f, t.detach()) for f, t in zip(fake[:-1], true[:-1], strict=True)
             ]
-        loss_g = add_up(parts)
+        loss_g = sum(parts[1:], parts[0])
         self.opt_g.step(mg.grad(loss_g, self.of_g))
         with autograd.no_grad():
             painted = self.G(maps)
@@ -280,7 +272,7 @@ class Spade(Played):
         for fake, true in zip(of_fake, of_real, strict=True):
             parts.append(0.5 * F.hinge_loss(true[-1], True))
             parts.append(0.5 * F.hinge_loss(fake[-1], False))
-        loss_d = add_up(parts)
+        loss_d = sum(parts[1:], parts[0])
         self.opt_d.step(mg.grad(loss_d, self.of_d))
         return {"G": float(loss_g.item()), "D": float(loss_d.item())}
 

@@ -75,7 +75,7 @@ class DCGAN:
 
     def step(self, batch: Batch) -> dict[str, float]:
         import minigan as mg
-        from benchmarks.networks import add_up
+        from minigan.training.guard import add_up
 
         game: Any = self.game
         if "z" in batch:
@@ -85,7 +85,7 @@ class DCGAN:
         game.start(SimpleNamespace(images=batch["images"]))
         losses = {}
         for player in game.players:
-            total = add_up(list(player.losses().values()))
+            total = add_up(player.losses())
             player.optimizer.step(mg.grad(total, player.parameters))
             losses[player.name] = float(total.item())
         return losses

@@ -350,10 +350,11 @@ def tensor(
     """
     if isinstance(data, Tensor):
         data = data.data
+    elsewhere = hasattr(data, "get") and hasattr(data, "dtype")  # an array of another device
     if device is None:
-        device = backend_of(data).name if hasattr(data, "get") and hasattr(data, "dtype") else "cpu"
+        device = backend_of(data).name if elsewhere else "cpu"
     backend = find(device)
-    if hasattr(data, "get") and hasattr(data, "dtype"):  # an array of another device
+    if elsewhere:
         data = to_numpy(data)
     array = np.array(data, dtype=dtype)
     if dtype is None and not isinstance(data, np.ndarray | np.generic) and array.dtype.kind == "f":

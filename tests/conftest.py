@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from minigan_kernels.precision import PRECISION
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -87,3 +88,11 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture
+def accurate() -> Iterator[None]:
+    """Where nothing else is said: a GPU's convolutions would use TF32."""
+    token = PRECISION.set("fp32")
+    yield
+    PRECISION.reset(token)

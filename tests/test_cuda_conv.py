@@ -21,19 +21,13 @@ from minigan_kernels.cuda.conv_taps import PHASES, TAPS, conv_geometry, conv_tra
 from minigan_kernels.precision import PRECISION
 from numpy.random import default_rng
 
+pytestmark = pytest.mark.usefixtures("accurate")
+
 TILES = {
     **{t.instance: t for group in SIMT.values() for t in group},
     **{t.instance: t for t in (*FP32, *TF32, *WGMMA, FLAT)},
 }
 DEVICES = [emulated_device(order) for order in ORDERS]
-
-
-@pytest.fixture(autouse=True)
-def accurate() -> Iterator[None]:
-    """Where nothing else is said: a GPU's convolutions would use TF32."""
-    token = PRECISION.set("fp32")
-    yield
-    PRECISION.reset(token)
 
 
 @contextmanager

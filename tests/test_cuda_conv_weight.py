@@ -19,17 +19,11 @@ from minigan_kernels.reference.conv import conv_length
 from opspec import Array
 from strategies import Draw
 
+pytestmark = pytest.mark.usefixtures("accurate")
+
 ACCURATE = {"float32": 2e-6, "float64": 1e-12}  # norm of the error over norm of the result
 WITHIN = {"fp32": 2e-6, "tf32": 1e-3}
 MEMORIES = ("last", "first", "gaps", "shifted")
-
-
-@pytest.fixture(autouse=True)
-def accurate() -> Iterator[None]:
-    """Where nothing else is said: a GPU's convolutions would use TF32."""
-    token = PRECISION.set("fp32")
-    yield
-    PRECISION.reset(token)
 
 
 def on(device: Device, memory: str, x: Array) -> Any:

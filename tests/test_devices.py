@@ -6,14 +6,12 @@ The GPU is the emulated one where there is none; MINIGAN_DEVICE=cuda takes the r
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minigan_kernels.precision import PRECISION
 from opspec import Array, Case, OpSpec
 from specs import ALL
 from strategies import rngs
@@ -28,6 +26,7 @@ if NAME == "emulated":
 
     emulated_backend()
 
+pytestmark = pytest.mark.usefixtures("accurate")
 EXAMPLES = int(os.environ.get("MINIGAN_EXAMPLES", "3"))
 
 
@@ -76,14 +75,6 @@ def results(spec: OpSpec, case: Case, cotangents: list[Array], device: str) -> l
     for r in found:
         assert r is None or r.device == find(device).name
     return [None if r is None else to_numpy(r.data) for r in found]
-
-
-@pytest.fixture(autouse=True)
-def accurate() -> Iterator[None]:
-    """Where nothing else is said: a GPU's convolutions would use TF32."""
-    token = PRECISION.set("fp32")
-    yield
-    PRECISION.reset(token)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from minigan_kernels.cuda.device import Array, Device, integers, type_name
-from minigan_kernels.cuda.memory_order import channels_last, in_order_of, like
+from minigan_kernels.cuda.memory_order import channels_last, in_order_of, is_channels_last, like
 from minigan_kernels.cuda.planes import THREADS, Picture, Walk, walk
 from minigan_kernels.cuda.reduce import SIZES, SUMS, add_cells, axis_sum, zeros
 from minigan_kernels.cuda.sources import Source
@@ -38,7 +38,7 @@ def add_bias(device: Device, y: Array, bias: Array) -> None:
     """y += bias, one number per channel, in place."""
     if y.size == 0:
         return
-    if not _is_last(y) and not y.flags.c_contiguous:
+    if not is_channels_last(y) and not y.flags.c_contiguous:
         y += bias.reshape(1, -1, *[1] * (y.ndim - 2))
         return
     _launch(device, _plan_of(y, False), y, bias, None, None, y, (BENT, 1.0, 1.0))
@@ -147,7 +147,7 @@ def _structure(way: Walk, channels: int, kind: int, step: int, by_channel: int) 
 
 
 def _plan_of(x: Array, noisy: bool) -> _Plan:
-    return _plan(x.shape, _is_last(x), noisy, x.itemsize)
+    return _plan(x.shape, is_channels_last(x), noisy, x.itemsize)
 
 
 @lru_cache(maxsize=1024)
@@ -200,11 +200,6 @@ def _noise(
     if noise is None or strength is None:
         return None, None
     return device.xp.ascontiguousarray(noise), device.xp.ascontiguousarray(strength)
-
-
-def _is_last(x: Array) -> bool:
-    """Whether memory is N,*spatial,C."""
-    return x.transpose((0, *range(2, x.ndim), 1)).flags.c_contiguous
 
 
 def _in_order(device: Device, x: Array) -> Array:

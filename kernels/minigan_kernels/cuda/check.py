@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 
 from minigan_kernels.cuda import FAMILIES, nvrtc
-from minigan_kernels.cuda.sources import HERE, Source
+from minigan_kernels.cuda.sources import ARCHITECTURES, HERE, Source
 
 LOCK = HERE / "lock.json"
 GROWTH = 8  # registers that an instance may gain unnoticed: compilers differ a little
@@ -71,7 +71,7 @@ def instructions(cubin: bytes) -> dict[str, set[str]] | None:
 def compile_all(architectures: tuple[str, ...]) -> Iterator[tuple[str, str, Facts, list[str]]]:
     """(architecture, "file: instance", facts, faults) of every instance."""
     for source in sources():
-        groups = [(i,) for i in source.instances] if source.apart else [source.instances]
+        groups = dict.fromkeys(map(source.together_with, source.instances))
         for architecture in architectures:
             if architecture not in source.architectures:
                 continue
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Check or write the lock; the exit status is the number of faults, at most 1."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--write", action="store_true", help="write lock.json")
-    parser.add_argument("--arch", nargs="*", default=["sm_80", "sm_90", "sm_90a"])
+    parser.add_argument("--arch", nargs="*", default=ARCHITECTURES)
     options = parser.parse_args(arguments)
     lock = json.loads(LOCK.read_text()) if LOCK.exists() else {}
     new: dict[str, dict[str, Facts]] = {}

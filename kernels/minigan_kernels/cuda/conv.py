@@ -27,9 +27,8 @@ from minigan_kernels.cuda import conv_plan as plan
 from minigan_kernels.cuda import conv_weight
 from minigan_kernels.cuda.conv_plan import PLAIN, THIN
 from minigan_kernels.cuda.conv_taps import Geometry, conv_geometry, conv_transpose_geometry
-from minigan_kernels.cuda.conv_weight import weight_grad
 from minigan_kernels.cuda.device import Array, Device, type_name
-from minigan_kernels.cuda.memory_order import channels_last
+from minigan_kernels.cuda.memory_order import channels_last, to_second
 from minigan_kernels.precision import of_convolutions
 
 SOURCES = (PLAIN, plan.TENSOR, plan.WARPGROUP, THIN, *conv_weight.SOURCES)
@@ -88,7 +87,7 @@ def conv_weight_grad(
     groups: int,
 ) -> Array:
     """dw[o,c,k] = sum over n, i of g[n,o,i] x[n, c, i s - p + k d]."""
-    return weight_grad(device, x, g, kernel_size, stride, padding, dilation, groups)
+    return conv_weight.weight_grad(device, x, g, kernel_size, stride, padding, dilation, groups)
 
 
 def _is_thin(k: int, c: int) -> bool:
@@ -146,12 +145,12 @@ def _convolve(device: Device, x: Array, weight: _Weight, geometry: Geometry) -> 
         tables = _tables(device, geometry)
         name = f"conv_direct<{kind}>"
         device.launch(PLAIN, name, grid, (THREADS,), params, *tables, x, w, y)
-        return _channels_second(y)
+        return to_second(y)
     channels = weight.c, weight.k, weight.groups
     how = of_convolutions(), device.loader.architecture
     job = plan.job(geometry, n, *channels, kind, *how)
     _launch(device, job, geometry, x, weight.packed(job.tile.source is plan.WARPGROUP), y)
-    return _channels_second(y)
+    return to_second(y)
 
 
 def _launch(
@@ -197,7 +196,7 @@ def _by_taps(device: Device, x: Array, weight: _Weight, geometry: Geometry) -> A
         _launch(device, job, products, part, packed[rounded], z)
         grid, args = (-(-results // THREADS), part.shape[0]), (params, *tables, z, y, first)
         device.launch(THIN, f"add_taps<{kind}>", grid, (THREADS,), *args)
-    return _channels_second(y)
+    return to_second(y)
 
 
 @lru_cache(maxsize=256)
@@ -206,8 +205,3 @@ def _tables(device: Device, geometry: Geometry) -> tuple[Array | None, Array | N
     if geometry.by_value:
         return None, None
     return device.upload(geometry.taps), device.upload(geometry.phases)
-
-
-def _channels_second(y: Array) -> Array:
-    """N,*S,C -> a view N,C,*S."""
-    return y.transpose(0, y.ndim - 1, *range(1, y.ndim - 1))

@@ -29,7 +29,7 @@ import numpy as np
 from minigan_kernels.cuda import gemm
 from minigan_kernels.cuda.device import REAL, Array, Device, type_name
 from minigan_kernels.cuda.gemm import LARGE, LEAST, NARROW, SMALL, blocks
-from minigan_kernels.cuda.memory_order import channels_last
+from minigan_kernels.cuda.memory_order import channels_last, to_second
 from minigan_kernels.cuda.sources import Source
 from minigan_kernels.precision import of_convolutions
 
@@ -111,7 +111,7 @@ def weight_grad(
     )
     if how.parts > 1:
         gemm.add_parts(device, OTHERS, work, dw)
-    return dw.transpose(0, dw.ndim - 1, *range(1, dw.ndim - 1))
+    return to_second(dw)
 
 
 @lru_cache(maxsize=4096)

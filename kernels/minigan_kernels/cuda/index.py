@@ -14,7 +14,7 @@ import numpy as np
 
 from minigan_kernels.cuda import sort
 from minigan_kernels.cuda.device import Array, Device, integers, type_name
-from minigan_kernels.cuda.memory_order import channels_last, order_of
+from minigan_kernels.cuda.memory_order import channels_last, order_of, to_last
 from minigan_kernels.cuda.places import (
     THREADS,
     as_maps,
@@ -164,7 +164,7 @@ def _positions(device: Device, index: Array, last: bool) -> Array:
     n, c, *out = index.shape
     index = index.astype(np.int32, copy=False)
     if last:
-        moved = channels_last(device, index).transpose(0, *range(2, index.ndim), 1)
+        moved = to_last(channels_last(device, index))
         return moved.reshape(n, math.prod(out), c)
     return device.xp.ascontiguousarray(index).reshape(n * c, math.prod(out), 1)
 

@@ -60,15 +60,29 @@ def same_order(x: Array, y: Array) -> bool:
     return _order(x.shape, x.strides, x.itemsize) == _order(y.shape, y.strides, y.itemsize)
 
 
+def to_last(x: Array) -> Array:
+    """N,C,*S -> the view N,*S,C."""
+    return x.transpose(0, *range(2, x.ndim), 1)
+
+
+def to_second(y: Array) -> Array:
+    """N,*S,C -> the view N,C,*S."""
+    return y.transpose(0, y.ndim - 1, *range(1, y.ndim - 1))
+
+
+def is_channels_last(x: Array) -> bool:
+    """Whether the memory of an N,C,*S array is N,*S,C."""
+    return bool(to_last(x).flags.c_contiguous)
+
+
 def channels_last(device: Device, x: Array) -> Array:
     """An N,C,*S array whose memory is N,*S,C: x itself or a copy."""
-    wanted = (0, *range(2, x.ndim), 1)
-    moved = x.transpose(wanted)
-    if moved.flags.c_contiguous:
+    if is_channels_last(x):
         return x
+    moved = to_last(x)
     y = device.empty(moved.shape, x.dtype)
     y[...] = moved
-    return y.transpose(_back(wanted))
+    return to_second(y)
 
 
 @lru_cache(maxsize=256)

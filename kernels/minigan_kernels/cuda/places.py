@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from minigan_kernels.cuda.device import MOST, Array, Device
-from minigan_kernels.cuda.memory_order import channels_last
+from minigan_kernels.cuda.memory_order import channels_last, is_channels_last, to_last, to_second
 
 THREADS = 256
 
@@ -19,21 +19,16 @@ def place_by_place(device: Device, x: Array) -> tuple[Array, bool]:
     """x as (outer, places, inner), and whether its channels lie last; other orders are copied."""
     n, c, *spatial = x.shape
     places = math.prod(spatial)
-    if x.flags.c_contiguous and not _last(x).flags.c_contiguous:
+    if x.flags.c_contiguous and not is_channels_last(x):
         return x.reshape(n * c, places, 1), False
-    return _last(channels_last(device, x)).reshape(n, places, c), True
-
-
-def _last(x: Array) -> Array:
-    return x.transpose(0, *range(2, x.ndim), 1)
+    return to_last(channels_last(device, x)).reshape(n, places, c), True
 
 
 def as_maps(y: Array, last: bool, n: int, c: int, spatial: Sequence[int]) -> Array:
     """(outer, places, inner) as N,C,*spatial, the inverse of `place_by_place`."""
     if not last:
         return y.reshape(n, c, *spatial)
-    axes = len(spatial)
-    return y.reshape(n, *spatial, c).transpose(0, axes + 1, *range(1, axes + 1))
+    return to_second(y.reshape(n, *spatial, c))
 
 
 def vector_size(inner: int, itemsize: int) -> int:

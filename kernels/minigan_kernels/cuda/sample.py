@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minigan_kernels.cuda.device import Array, Device, integers, type_name
-from minigan_kernels.cuda.memory_order import channels_last
+from minigan_kernels.cuda.memory_order import channels_last, to_last, to_second
 from minigan_kernels.cuda.places import THREADS, blocks, pieces, vector_size
 from minigan_kernels.cuda.sort import segments
 from minigan_kernels.cuda.sources import Source
@@ -43,7 +43,7 @@ def grid_sample(
     for part in _pieces(image, y):
         p = _Parameters(image[part], places[part], mode, padding_mode, align_corners)
         p.launch(device, "grid_sample", p.threads, image[part], places[part], y[part])
-    return _from_channels_last(y.reshape(*grid.shape[:-1], x.shape[1]))
+    return to_second(y.reshape(*grid.shape[:-1], x.shape[1]))
 
 
 def grid_sample_backward(
@@ -69,7 +69,7 @@ def grid_sample_backward(
             arrays = here[part], image[part], places[part], dgrid[part]
             p.launch(device, "grid_gradient", p.threads, *arrays)
     return (
-        None if dx is None else _from_channels_last(dx),
+        None if dx is None else to_second(dx),
         None if dgrid is None else dgrid.reshape(grid.shape),
     )
 
@@ -132,11 +132,7 @@ def _pieces(image: Array, read: Array) -> Iterator[slice]:
 
 def _channels_last(device: Device, x: Array) -> Array:
     """x (N,C,*S) as a contiguous N,*S,C array."""
-    return channels_last(device, x).transpose(0, *range(2, x.ndim), 1)
-
-
-def _from_channels_last(y: Array) -> Array:
-    return y.transpose(0, y.ndim - 1, *range(1, y.ndim - 1))
+    return to_last(channels_last(device, x))
 
 
 def _places(device: Device, grid: Array) -> Array:
