@@ -102,8 +102,8 @@ class DigitGame(Game):
 
     def start(self, batch: Any) -> None:
         """A new step: real images x, noise z, fakes G(z) that both turns use."""
-        self.x = mg.tensor(batch.images)
-        self.fake = self.G(mg.tensor(self.noise(random.draw("z"), len(batch))))
+        self.x = self.tensor(batch.images)
+        self.fake = self.G(self.feed(lambda: self.noise(random.draw("z"), len(batch))))
 
     def d_losses(self) -> dict[str, mg.Tensor]:
         real, fake = self.D(self.x), self.D(self.fake.detach())  # detach: G is held fixed
@@ -134,8 +134,8 @@ class DigitGame(Game):
 bce = F.binary_cross_entropy_with_logits
 
 
-def probability(logits: mg.Tensor) -> float:
-    return F.sigmoid(logits.detach()).mean().item()
+def probability(logits: mg.Tensor) -> mg.Tensor:
+    return F.sigmoid(logits.detach()).mean()
 
 
 # 3. The data, and the loop -----------------------------------------------------------------------
@@ -168,7 +168,7 @@ def main() -> None:
     check_device(options.device)
     mg.manual_seed(options.seed)
     images = dataset(options.data)
-    game = DigitGame()
+    game = DigitGame().to(options.device)
     run = RunFolder.create(options.out, f"dcgan-{images.name}-s{options.seed}")
     print(f"{len(images):,} images of {images.name}, run folder {run.path}")
     with Prefetch(Batches(images, BATCH, options.seed)) as batches:

@@ -14,8 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from minigan_kernels.precision import CLASSES, PRECISION
+from minigan_kernels.recording import again
 
 from minigan.errors import ResourceError, UsageError
+
+__all__ = [
+    "Array", "Backend", "again", "as_array", "backend_of", "beside", "check_device", "feed", "find",
+    "is_array", "precision", "register", "to_device", "to_numpy",
+]  # fmt: skip
 
 Array = npt.NDArray[Any]
 
@@ -111,6 +117,18 @@ def to_device(array: Any, device: str) -> Any:
     """Return `array` on `device`, copying only when it lies elsewhere."""
     target = find(device)
     return array if backend_of(array) is target else target.upload(to_numpy(array))
+
+
+def feed(compute: Callable[[], Array], device: str) -> Any:
+    """What the host computes in each step anew (data, noise), as an array on `device`.
+
+    A recorded step calls `compute` again each time it is played; the result must keep its shape
+    and dtype.
+    """
+    target = find(device)
+    if target.xp is np:
+        return compute()
+    return target.kernels.device.feed(compute)
 
 
 def is_array(value: Any) -> bool:

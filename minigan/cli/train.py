@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from minigan.gans import Game
     from minigan.training.rundir import RunFolder
 
-_STEPS, _BATCH, _DATA = 1000, 64, "digits"
+_STEPS, _DATA = 1000, "digits"
 
 
 @click.command()
@@ -26,7 +26,7 @@ _STEPS, _BATCH, _DATA = 1000, 64, "digits"
 @click.option("--steps", type=click.IntRange(0), help="Budget in steps.  [1000]")
 @click.option("--minutes", type=click.FloatRange(0), help="Budget in minutes.")
 @click.option("--kimg", type=click.FloatRange(0), help="Budget in thousands of images.")
-@click.option("--batch", type=click.IntRange(1), help="Images per step.  [64]")
+@click.option("--batch", type=click.IntRange(1), help="Images per batch.  [of the preset]")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of everything random.  [0]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--out", default="runs", show_default=True, help="Folder of all runs.")
@@ -78,7 +78,7 @@ def planned(given: dict[str, Any]) -> dict[str, Any]:
         "options": defaults | changed,
         "overrides": changed,
         "data": {"name": data_name(given["data"] or _DATA)},
-        "batch": given["batch"] or _BATCH,
+        "batch": given["batch"] or gans.PRESETS[preset][0].batch,
         "seed": given["seed"] or 0,
         "budget": budget,
         "on_nan": given["on_nan"] or "stop",
@@ -149,7 +149,7 @@ def start(config: dict[str, Any], run: RunFolder | None, given: dict[str, Any]) 
     mg.manual_seed(config["seed"])
     game = gans.make(config["preset"], **config["options"]).to(device)
     dataset = load_data(config, game, given["data_root"])
-    batches = Batches(dataset, config["batch"], config["seed"])
+    batches = Batches(dataset, config["batch"] * game.batches_per_step, config["seed"])
     if given["dry_run"]:
         from minigan.cli.plan import dry_run
 

@@ -8,11 +8,12 @@ before it, and nothing about threads or timing can change what a step sees.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from minigan.backend import to_device
 from minigan.errors import DataError, MiniganError, UsageError
 from minigan.random import generator
 
@@ -36,6 +37,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def to(self, device: str) -> Batch:
+        """The same batch with images and labels as arrays on `device`."""
+        labels = None if self.labels is None else to_device(self.labels, device)
+        return replace(self, images=to_device(self.images, device), labels=labels)
 
 
 class Batches:

@@ -153,8 +153,8 @@ class DCGAN(Game):
     def start(self, batch: Any) -> None:
         """x real, z new, G(z) once: both turns use the same fakes."""
         self.real = self.tensor(batch.images)
-        z = self.noise(random.draw("z"), len(batch.images))
-        self.fake = self.G(self.tensor(z))
+        z = self.feed(lambda: self.noise(random.draw("z"), len(batch.images)))
+        self.fake = self.G(z)
 
     def d_losses(self) -> dict[str, Tensor]:
         """L_D = BCE(D(x), 1) + BCE(D(G(z)), 0); G is held fixed by detach."""
@@ -195,6 +195,6 @@ class DCGAN(Game):
         return np.concatenate(images)
 
 
-def probability(logits: Tensor) -> float:
+def probability(logits: Tensor) -> Tensor:
     """Mean of sigmoid(logits): what D believes, for the log."""
-    return float(F.sigmoid(logits.detach()).mean().item())
+    return F.sigmoid(logits.detach()).mean()

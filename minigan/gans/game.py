@@ -14,14 +14,14 @@ The training loop (minigan/training/loop.py) knows nothing else about a GAN:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from minigan.backend import find, to_device
+from minigan.backend import feed, find, to_device
 from minigan.errors import CheckpointError
 from minigan.nn import Module, Parameter
 from minigan.optim import EMA, Optimizer
@@ -66,7 +66,11 @@ class Game(ABC):
     device : where the networks live; `tensor` brings data there.
     log : figures of the step just played. Progress, verdict and report know by name
         "d_real" = mean sigmoid(D(x)), "d_fake" = mean sigmoid(D(G(z))) in D's turn and
-        "d_fake_g" = the same in G's turn; any other name is logged and drawn too.
+        "d_fake_g" = the same in G's turn; any other name is logged and drawn too. Numbers, or
+        Tensors of one element, which are read when the step is over.
+    batch : images per step unless the user wants another number.
+    batches_per_step : real batches that a step needs (a critic that moves five times sees five);
+        `start` gets them as one batch of so many times the images.
     """
 
     name: str
@@ -75,8 +79,10 @@ class Game(ABC):
     players: list[Player]
     networks: dict[str, Module]
     ema: dict[str, EMA]
-    log: dict[str, float]
+    log: dict[str, float | Tensor]
     device: str = "cpu"
+    batch: int = 64
+    batches_per_step: int = 1
 
     def to(self, device: str) -> Game:
         """Move the game to a device: networks, averages, and what the optimizers remember."""
@@ -89,9 +95,28 @@ class Game(ABC):
         """Data or noise as a Tensor on the device of the game."""
         return Tensor(to_device(array, self.device))
 
+    def feed(self, compute: Callable[[], Array]) -> Tensor:
+        """A Tensor of what `compute` gives in this step: noise, labels, a coefficient.
+
+        A step on a GPU is recorded once and then played again and again. It computes the same from
+        other numbers; the host's part in it is what goes through `feed`, and the batch.
+        """
+        return Tensor(feed(compute, self.device))
+
+    def phase(self) -> Hashable:
+        """What decides, beside the shapes of the batch, of which operations the next step consists.
+
+        For example whether a lazy penalty is due, or the resolution of a growing network. Each
+        phase is recorded on its own.
+        """
+        return None
+
     @abstractmethod
     def start(self, batch: Any) -> None:
-        """Begin a step: keep the real batch, draw the noise, make what the turns share."""
+        """Begin a step: keep the real batch, draw the noise, make what the turns share.
+
+        Neither here nor in the losses may a number be read back from the device.
+        """
 
     def finish(self) -> None:
         """End a step: the moving averages follow the weights."""

@@ -74,7 +74,7 @@ def train(
             batch = batches.batch(step)
             figures = take_step(game, batch, guard)
             step += 1
-            session.after(step, batch, figures | game.log)
+            session.after(step, batch, figures)
         return session.end(step)
 
 
@@ -87,7 +87,7 @@ def take_step(game: Game, batch: Any, guard: Guard) -> dict[str, float]:
         for _ in range(player.repeats):
             figures |= take_turn(player, guard)
     game.finish()
-    return figures
+    return figures | {name: _number(value) for name, value in game.log.items()}
 
 
 def take_turn(player: Player, guard: Guard) -> dict[str, float]:
@@ -104,3 +104,7 @@ def take_turn(player: Player, guard: Guard) -> dict[str, float]:
     if len(losses) > 1:
         figures |= {name: float(loss.item()) for name, loss in losses.items()}
     return figures
+
+
+def _number(value: float | mg.Tensor) -> float:
+    return float(value.item() if isinstance(value, mg.Tensor) else value)
