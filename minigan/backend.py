@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from minigan_kernels import recording
 from minigan_kernels.precision import CLASSES, PRECISION
 from minigan_kernels.recording import again
 
@@ -53,7 +54,7 @@ class Backend:
         if self.xp is np:
             return array
         order = sorted(range(array.ndim), key=lambda i: -array.strides[i])
-        made = self.xp.asarray(np.asarray(array.transpose(order), order="C"))
+        made = self.kernels.device.upload(np.asarray(array.transpose(order), order="C"))
         return made.transpose(tuple(order.index(i) for i in range(array.ndim)))
 
     def __repr__(self) -> str:
@@ -110,7 +111,16 @@ def check_device(device: str) -> str:
 
 def to_numpy(array: Any) -> Array:
     """The numbers of an array of any device as a NumPy array (on the CPU: the array itself)."""
-    return array if isinstance(array, np.ndarray) else np.asarray(array.get())
+    if isinstance(array, np.ndarray):
+        return array
+    if recording.current() is not None:
+        raise UsageError(
+            "numbers are read back from the device in a step that is to be recorded",
+            why="a recorded step is one piece of work of the device; the host sees its end",
+            fix="log Tensors, decide with `where` on the device or by Game.phase, or train with "
+            "--no-graph (record=False)",
+        )
+    return np.asarray(array.get())
 
 
 def to_device(array: Any, device: str) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minigan import autograd
-from minigan.backend import Array
+from minigan.backend import Array, to_numpy
 from minigan.errors import NumericError
 from minigan.tensor import Leaf, Tensor
 
@@ -40,9 +40,11 @@ def _is_engine(filename: str) -> bool:
 
 
 def _statistics(value: Tensor | Array | None) -> str:
-    array = value.data if isinstance(value, Tensor) else value
-    if array is None or array.dtype.kind != "f" or not array.size:
-        return "None" if array is None else f"{array.dtype} {array.shape}"
+    if value is None:
+        return "None"
+    array = to_numpy(value.data if isinstance(value, Tensor) else value)
+    if array.dtype.kind != "f" or not array.size:
+        return f"{array.dtype} {array.shape}"
     finite = array[np.isfinite(array)]
     spread = f" in [{finite.min():.4g}, {finite.max():.4g}]" if finite.size else ""
     return f"{array.dtype} {array.shape}{spread}, {array.size - finite.size} not finite"

@@ -9,9 +9,14 @@ remember a few integers (`state`).
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from minigan_kernels import recording
+from minigan_kernels.reference.random import philox_normal
 
+from minigan.backend import Backend, find
 from minigan.errors import UsageError
 
 _SEED_LIMIT = 2**63
@@ -40,6 +45,42 @@ def draw(stream: str) -> np.random.Generator:
     step = _counters.get(stream, 0)
     _counters[stream] = step + 1
     return generator(_seed, stream, step)
+
+
+def next_key(stream: str) -> tuple[int, int]:
+    """Return the key of the generator that `draw` would return, and advance the counter."""
+    step = _counters.get(stream, 0)
+    _counters[stream] = step + 1
+    return _seed, zlib.crc32(stream.encode()) << 32 | step
+
+
+def uniform(stream: str, shape: Sequence[int], dtype: Any = np.float32, device: str = "cpu") -> Any:
+    """Draw an array in [0, 1) on `device`: the same numbers on all, those of `draw(stream).random`.
+
+    A recorded step draws new numbers each time it is played.
+    """
+    target = find(device)
+    if target.xp is np:
+        return draw(stream).random(tuple(shape), dtype)
+    return target.kernels.philox_uniform(_key_on(target, stream), shape, dtype)
+
+
+def normal(stream: str, shape: Sequence[int], dtype: Any = np.float32, device: str = "cpu") -> Any:
+    """Draw standard normal numbers on `device`: the same on all, by the formula of Box and Muller.
+
+    They are not those of `draw(stream).standard_normal`, which cannot be made one by one.
+    """
+    target = find(device)
+    if target.xp is np:
+        return philox_normal(next_key(stream), shape, dtype)
+    return target.kernels.philox_normal(_key_on(target, stream), shape, dtype)
+
+
+def _key_on(target: Backend, stream: str) -> Any:
+    """The next key of a stream: numbers, or where a step is recorded an array on the device."""
+    if recording.current() is None:
+        return next_key(stream)
+    return target.kernels.device.feed(lambda: np.array(next_key(stream), np.uint64))
 
 
 def manual_seed(seed: int) -> None:

@@ -16,7 +16,7 @@ from minigan.autograd import (
     reachable,
     traverse,
 )
-from minigan.backend import Array
+from minigan.backend import Array, again
 from minigan.errors import UsageError, changed_after_save
 from minigan.tensor import SEQUENCE, Tensor
 
@@ -35,7 +35,9 @@ def checkpoint(fn: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """
     if not is_recording():
         return fn(*inputs)
-    rng, floor = random.state(), next(SEQUENCE)
+    rng: dict[str, int] = {}
+    again(lambda: _refill(rng, random.state()))
+    floor = next(SEQUENCE)
     with hook(_Reads()) as reads:
         result = fn(*inputs)
     if not isinstance(result, Tensor):
@@ -92,15 +94,24 @@ class Checkpoint(Function):
         assert self.parents is not None
         self.reads.check(self)
         create_graph = isinstance(g, Tensor)
-        rng, floor = random.state(), next(SEQUENCE)
-        random.set_state(self.rng)
+        rng: dict[str, int] = {}
+        again(lambda: _refill(rng, random.state()))
+        drawn = self.rng  # not self: the node is emptied when it is done, the action stays
+        again(lambda: random.set_state(drawn))
+        floor = next(SEQUENCE)
         token = RECOMPUTING.set(True)
         try:
             with enable_grad():
                 y = self.fn(*self.inputs)
         finally:
             RECOMPUTING.reset(token)
-            random.set_state(rng)
+            again(lambda: random.set_state(rng))
         targets = {p: None for p, need in zip(self.parents, self.needs, strict=True) if need}
         grads = traverse([(y.node, g)], targets, create_graph, create_graph, floor)
         return tuple([grads.get(p) for p in self.parents])
+
+
+def _refill(kept: dict[str, int], state: dict[str, int]) -> None:
+    """Put the state of the random streams into a dictionary that others refer to."""
+    kept.clear()
+    kept |= state

@@ -224,7 +224,7 @@ class Tensor:
                 where=f"shape {self.shape}",
                 fix="reduce it first (sum, mean), or index one element",
             )
-        value: float | int | bool = self._data.item()
+        value: float | int | bool = to_numpy(self._data).item()
         return value
 
     def numpy(self) -> Array:

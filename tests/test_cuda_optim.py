@@ -10,7 +10,7 @@ from emulator.loader import emulated_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minigan_kernels import reference
-from minigan_kernels.cuda import Kernels, optim
+from minigan_kernels.cuda import Kernels, array_table
 from minigan_kernels.group import Group
 from strategies import rngs
 
@@ -192,11 +192,11 @@ def test_the_table_is_kept_and_options_go_up_when_they_change(
     def searched(*args: Any) -> Any:
         raise AssertionError("addresses of a prepared group are searched for again")
 
-    monkeypatch.setattr(optim, "_places", searched)
-    tables = optim._table.cache_info().misses
+    monkeypatch.setattr(array_table, "_places", searched)
+    tables = array_table._table.cache_info().misses
     kernels.sgd_step(p, g, None, [2, 2], 0.25, 0.0, 0.0, False, 0.0)
     kernels.sgd_step(p, g, None, [3, 3], 0.25, 0.0, 0.0, False, 0.0)
-    assert optim._table.cache_info().misses == tables
+    assert array_table._table.cache_info().misses == tables
     assert device.loader.launches[2:] == ["set_options", *["update<double, Sgd>"] * 2]
     kernels.sgd_step(p, other, None, [4, 4], 0.5, 0.0, 0.0, False, 0.0)  # gradients elsewhere
     for x, found in zip(values, p, strict=True):

@@ -7,7 +7,8 @@ nothing is being recorded, `again` just runs its action.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 Action = Callable[[], None]
@@ -25,6 +26,16 @@ _CURRENT: list[Recording] = []
 def current() -> Recording | None:
     """The recording that is going on, if any."""
     return _CURRENT[-1] if _CURRENT else None
+
+
+@contextlib.contextmanager
+def going_on(recording: Recording) -> Iterator[None]:
+    """Let `again` reach this recording inside a `with` block."""
+    _CURRENT.append(recording)
+    try:
+        yield
+    finally:
+        _CURRENT.pop()
 
 
 def again(action: Action) -> None:

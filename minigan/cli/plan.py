@@ -14,7 +14,7 @@ from minigan.gans import Game
 from minigan.training.budget import Budget
 from minigan.training.environment import peak_memory_mb
 from minigan.training.guard import Guard
-from minigan.training.loop import take_step
+from minigan.training.step import EagerSteps
 from minigan.training.progress import duration
 
 _STEPS = 4  # the first one compiles kernels and does not count
@@ -57,9 +57,9 @@ def parameter_table(name: str, net: Any) -> list[str]:
 
 def time_steps(game: Game, batches: Batches) -> float:
     """Play a few steps and return the median time of one."""
-    guard, times = Guard(game), []
+    play, times = EagerSteps(game, Guard(game)), []
     for step in range(_STEPS):
         started = time.perf_counter()
-        take_step(game, batches.batch(step), guard)
+        play(batches.batch(step))
         times.append(time.perf_counter() - started)
     return statistics.median(times[1:])

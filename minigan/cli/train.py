@@ -33,7 +33,10 @@ _STEPS, _DATA = 1000, "digits"
 @click.option("--name", help="Name of the run instead of PRESET-DATA-sSEED.")
 @click.option("--resume", metavar="RUN", help="Go on with a run; needs nothing else.")
 @click.option("-o", "pairs", metavar="KEY=VALUE", multiple=True, help="Option of the preset.")
+@click.option("--evaluate", type=click.IntRange(1), metavar="EVERY", help="Steps between metrics.")
+@click.option("--classifier", metavar="NAME|FILE", help="Of --evaluate.  [of the data]")
 @click.option("--on-nan", type=click.Choice(["stop", "skip"]), help="At NaN.  [stop]")
+@click.option("--no-graph", is_flag=True, help="On a GPU: no CUDA graphs of whole steps.")
 @click.option("--no-progress", is_flag=True, help="Plain lines instead of a live bar.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan and time a few steps.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -42,6 +45,7 @@ def train(**given: Any) -> int:
 
     \b
     minigan train dcgan --data mnist --minutes 10
+    minigan train dcgan --data mnist --steps 3000 --evaluate 500   (FID and others of 2,000 images)
     minigan train dcgan64 --data photos/ --steps 20000 -o width=64
     minigan train --resume runs/00003-dcgan-mnist-s0
     minigan train --resume runs/00003-dcgan-mnist-s0 --steps 5000     (a longer budget)
@@ -73,6 +77,7 @@ def planned(given: dict[str, Any]) -> dict[str, Any]:
     budget = {name: given[name] for name in ("steps", "minutes", "kimg")}
     if all(value is None for value in budget.values()):
         budget["steps"] = _STEPS
+    measured = {name: given[name] for name in ("evaluate", "classifier") if given[name]}
     return {
         "preset": preset,
         "options": defaults | changed,
@@ -82,12 +87,13 @@ def planned(given: dict[str, Any]) -> dict[str, Any]:
         "seed": given["seed"] or 0,
         "budget": budget,
         "on_nan": given["on_nan"] or "stop",
+        **measured,
         "command": command(given),
     }
 
 
 def resumed(given: dict[str, Any]) -> tuple[dict[str, Any], RunFolder]:
-    """The configuration of an old run; the budget and --on-nan may be new."""
+    """The configuration of an old run; the budget, --on-nan and --evaluate may be new."""
     from minigan.training.rundir import RunFolder
 
     for name in ("preset", "data", "batch", "seed", "name", "pairs"):
@@ -107,8 +113,9 @@ def resumed(given: dict[str, Any]) -> tuple[dict[str, Any], RunFolder]:
     budget = {name: given[name] for name in ("steps", "minutes", "kimg")}
     if any(value is not None for value in budget.values()):
         config["budget"] = budget
-    if given["on_nan"]:
-        config["on_nan"] = given["on_nan"]
+    for name in ("on_nan", "evaluate", "classifier"):
+        if given[name]:
+            config[name] = given[name]
     return config, run
 
 
@@ -123,7 +130,17 @@ def data_name(text: str) -> str:
 def command(given: dict[str, Any]) -> str:
     """The command that makes this run again."""
     parts = ["minigan", "train", given["preset"]]
-    for name in ("data", "steps", "minutes", "kimg", "batch", "seed", "on_nan"):
+    for name in (
+        "data",
+        "steps",
+        "minutes",
+        "kimg",
+        "batch",
+        "seed",
+        "evaluate",
+        "classifier",
+        "on_nan",
+    ):
         if given[name] is not None:
             value = given[name]
             value = f"{value:g}" if isinstance(value, float) else str(value)
@@ -155,6 +172,7 @@ def start(config: dict[str, Any], run: RunFolder | None, given: dict[str, Any]) 
 
         dry_run(game, batches, config, stream, given["as_json"])
         return 0
+    measuring = evaluation(config, dataset)
     resume = run is not None
     if run is None:
         name = given["name"] or f"{config['preset']}-{dataset.name}-s{config['seed']}"
@@ -170,8 +188,10 @@ def start(config: dict[str, Any], run: RunFolder | None, given: dict[str, Any]) 
                 run,
                 **config["budget"],
                 **every,
+                **measuring,
                 resume=resume,
                 on_nan=config["on_nan"],
+                record=not given["no_graph"],
                 config=config,
                 progress=not given["no_progress"],
                 stream=stream,
@@ -217,6 +237,17 @@ def load_data(config: dict[str, Any], game: Game, root: str | None) -> Dataset:
         )
     described |= now
     return dataset
+
+
+def evaluation(config: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """What `--evaluate EVERY` asks of the loop: the figures of 2,000 images."""
+    if not config.get("evaluate"):
+        return {}
+    from minigan.metrics import Evaluator
+    from minigan.metrics.of_game import hook
+
+    judge = Evaluator.for_data(dataset, classifier=config.get("classifier"))
+    return {"evaluate": hook(judge), "evaluate_every": config["evaluate"]}
 
 
 def print_banner(

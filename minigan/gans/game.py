@@ -71,6 +71,8 @@ class Game(ABC):
     batch : images per step unless the user wants another number.
     batches_per_step : real batches that a step needs (a critic that moves five times sees five);
         `start` gets them as one batch of so many times the images.
+    simultaneous : whether all players move along gradients at the same weights, instead of one
+        after the other.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Game(ABC):
     device: str = "cpu"
     batch: int = 64
     batches_per_step: int = 1
+    simultaneous: bool = False
 
     def to(self, device: str) -> Game:
         """Move the game to a device: networks, averages, and what the optimizers remember."""

@@ -30,7 +30,10 @@ def constant(value: Any, like: Tensor) -> Tensor:
     if not isinstance(like, Tensor):  # refused with a better message where it is used
         return Tensor(np.asarray(value))
     xp = backend_of(like.data).xp
-    return Tensor(xp.asarray(weak(value, like), dtype=like.dtype))
+    number = weak(value, like)
+    if xp is np:
+        return Tensor(np.asarray(number, dtype=like.dtype))
+    return Tensor(xp.full((), number, dtype=like.dtype))  # made there, not sent there
 
 
 def weak(value: Any, like: Tensor) -> Any:

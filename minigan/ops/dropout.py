@@ -12,7 +12,7 @@ import numpy as np
 
 from minigan import random
 from minigan.autograd import Function
-from minigan.backend import Array
+from minigan.backend import Array, backend_of
 from minigan.errors import DtypeError, ShapeError, UsageError
 from minigan.tensor import Tensor
 
@@ -28,11 +28,12 @@ class Dropout(Function):
 
     def forward(self, x: Array) -> Array:
         shape = x.shape[:2] + (1,) * (x.ndim - 2) if self.whole_channels else x.shape
-        kept = random.draw("dropout").random(shape, np.float32) >= self.p
+        where = backend_of(x).name
+        kept = random.uniform("dropout", shape, np.float32, where) >= self.p
         self.mask = (
             self.xp.empty_like(x, shape=shape) if self.whole_channels else self.xp.empty_like(x)
         )
-        self.mask[...] = self.xp.asarray(kept)
+        self.mask[...] = kept
         self.mask *= 1.0 / (1.0 - self.p) if self.p < 1 else 0.0
         return x * self.mask
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from minigan_kernels.group import Group
 
-from minigan.backend import Array, backend_of, beside, to_device, to_numpy
+from minigan.backend import Array, again, backend_of, beside, to_device, to_numpy
 from minigan.errors import DtypeError, ShapeError, UsageError
 from minigan.nn.module import Parameter
 from minigan.nn.state import mismatched, missing, refuse, unexpected
@@ -34,7 +34,10 @@ class Optimizer:
     lr : number or schedule; may be assigned at any time.
     steps : updates made.
     memory : name -> one array per parameter, such as "exp_avg" for Adam.
+    records : whether its steps can be recorded on a GPU: on the device, they are kernels alone.
     """
+
+    records = True
 
     def __init__(self, params: Iterable[Parameter], lr: Rate) -> None:
         self.params = _check_params(type(self).__name__, params)
@@ -73,11 +76,14 @@ class Optimizer:
             They are read only. A parameter whose gradient is None is left as it is.
         """
         chosen, arrays = self._gradients(grads)
+        again(lambda: self._step(chosen, arrays))
+
+    def _step(self, chosen: list[int], grads: list[Array]) -> None:
         rate = self.rate
         self.steps += 1
         self.counts[chosen] += 1
         if chosen:
-            self.update(chosen, arrays, rate)
+            self.update(chosen, grads, rate)
         for i in chosen:
             self.params[i].bump()
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from minigan_kernels.group import Group
 
-from minigan.backend import Array, backend_of
+from minigan.backend import Array, again, backend_of
 from minigan.errors import UsageError
 from minigan.nn.module import Buffer, Module, Parameter
 from minigan.tensor import Tensor
@@ -51,15 +51,18 @@ class EMA:
 
     def update(self) -> None:
         """Take the present weights of the network into the average."""
-        beta = min(self.beta, (1 + self.steps) / (10 + self.steps)) if self.warmup else self.beta
-        self.steps += 1
         if not self._pairs.are_current():
             self._pairs = _Pairs(self.module, self.source)
+        again(self._lerp)
+        for mine, theirs in self._pairs.buffers:
+            mine.data[...] = theirs.data
+
+    def _lerp(self) -> None:
+        beta = min(self.beta, (1 + self.steps) / (10 + self.steps)) if self.warmup else self.beta
+        self.steps += 1
         averages, targets = self._pairs.averages, self._pairs.targets
         if averages:
             backend_of(averages[0]).kernels.lerp_step(averages, targets, 1 - beta)
-        for mine, theirs in self._pairs.buffers:
-            mine.data[...] = theirs.data
         for average in self._pairs.mine:
             average.bump()
 

@@ -28,6 +28,7 @@ class OptimisticAdam(Adam):
     Parameters as for `Adam`.
     """
 
+    records = False
     remembers = (*Adam.remembers, "last_direction")
 
     def update(self, chosen: list[int], grads: list[Array], lr: float) -> None:
@@ -56,6 +57,7 @@ class ExtraAdam(Adam):
     Parameters as for `Adam`.
     """
 
+    records = False
     remembers = (*Adam.remembers, "start")
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -109,6 +111,8 @@ class Lookahead(Optimizer):
     alpha : share of the way that is kept, in (0, 1].
     followers : Lookahead optimizers that go back together with this one.
     """
+
+    records = False
 
     def __init__(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from minigan.training.charts import Chart, Series
 from minigan.training.frames import frames, read, shrink, uri, webp
+from minigan.training.measured import is_figure, kinds
 from minigan.training.page import badge, cell, flat, page, picture
 from minigan.training.progress import duration
 from minigan.training.report import TITLES, follow, last_values
@@ -39,7 +41,8 @@ def overview(runs: Sequence[RunFolder], names: Sequence[str]) -> str:
     shown = ["step", "kimg", "sec", "img_s", "d_real", "d_fake", "diversity"]
     shown = [key for key in shown if any(key in last for last in lasts)]
     metrics = [last_values(run.metrics()) for run in runs]
-    measured = [k for k in dict.fromkeys(k for m in metrics for k in m) if k not in ("step", "sec")]
+    names_of = dict.fromkeys(key for metric in metrics for key in metric)
+    measured = [key for key in names_of if is_figure(key) or key == "n"]
     head = "".join(f'<th class="n">{escape(k)}</th>' for k in (*shown, *measured))
     rows = []
     for run, name, last, metric in zip(runs, names, lasts, metrics, strict=True):
@@ -65,7 +68,7 @@ def still(run: RunFolder, name: str) -> str:
 
 def curves(runs: Sequence[RunFolder], names: Sequence[str]) -> str:
     """One chart per figure that at least two runs have, one curve per run."""
-    stats = [run.stats() for run in runs]
+    stats = [[*run.stats(), *by_kind(run.metrics())] for run in runs]
     figures = list(dict.fromkeys(key for lines in stats for line in lines for key in line))
     figures.sort(key=lambda key: key == "img_s")  # last
     plots = []
@@ -89,6 +92,16 @@ def curves(runs: Sequence[RunFolder], names: Sequence[str]) -> str:
         limits = (0.0, 1.0) if key.startswith("d_") else None
         plots.append(Chart(TITLES.get(key, key), series, unit=limits).html())
     return "".join(plots)
+
+
+def by_kind(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Figures under names that say of how many images they are, so that like meets like."""
+    return [
+        {"step": line["step"]}
+        | {f"{name}, {kind}" if kind else name: v for name, v in line.items() if is_figure(name)}
+        for kind, lines in kinds(metrics).items()
+        for line in lines
+    ]
 
 
 def options_table(runs: Sequence[RunFolder], names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from minigan.errors import UsageError
 
 _PACKAGES = ("numpy", "numba", "safetensors", "pillow", "click", "rich")
 # What decides the last bit. The number of threads does not.
-_DECIDES_BITS = ("minigan", "numpy", "numba", "blas", "processor", "simd")
+_DECIDES_BITS = ("minigan", "numpy", "numba", "blas", "processor", "simd", "gpu")
 
 
 def environment() -> dict[str, Any]:
@@ -31,6 +31,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gib": _memory_gib(),
+        "gpu": _gpu(),
         "commit": _commit(),
         "command": command_line(),
     }
@@ -116,6 +117,16 @@ def _memory_gib() -> float | None:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _gpu() -> str | None:
+    """The GPU of this process, if it uses one, and the version of CuPy."""
+    cupy: Any = sys.modules.get("cupy")
+    try:
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
+        return f"{properties['name'].decode()}, cupy {cupy.__version__}"
+    except Exception:  # none in use, or none that answers
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Guard:
         self.skipped = self._in_a_row = 0
         self._batch: Any = None
         self._at_start: dict[str, int] = {}
-        self._at_turn: dict[str, int] = {}
+        self._at_turn: dict[str, dict[str, int]] = {}
         self._buffers: list[tuple[mg.Tensor, Any]] = []
 
     def new_step(self, batch: Any) -> None:
@@ -55,9 +55,9 @@ class Guard:
             buffers = [buffer for net in nets for _, buffer in net.named_buffers()]
             self._buffers = [(buffer, buffer.data.copy()) for buffer in buffers]
 
-    def new_turn(self) -> None:
+    def new_turn(self, player: Player) -> None:
         """Remember the random counters at the beginning of a player's turn."""
-        self._at_turn = random.state()
+        self._at_turn[player.name] = random.state()
 
     def check(
         self, player: Player, losses: dict[str, mg.Tensor], grads: Sequence[mg.Tensor | None]
@@ -69,12 +69,7 @@ class Guard:
             return norm
         what = self._describe(player, losses, grads)
         if self.on_nan == "stop":
-            raise NumericError(
-                f"{player.name}: {what}",
-                where=self._first_bad_operation(player),
-                why="the weights are still finite: the optimizer did not step",
-                fix="lower the learning rate or check the data; --on-nan skip leaves them out",
-            )
+            raise self._stop(player, what)
         self.skipped += 1
         self._in_a_row += 1
         for buffer, saved in self._buffers:
@@ -87,6 +82,22 @@ class Guard:
                 fix="lower the learning rate or check the data",
             )
         return None
+
+    def judge(self, figures: Mapping[str, float]) -> None:
+        """Raise NumericError if a player's loss or gradient of a recorded step is not finite."""
+        for player in self.game.players:
+            if not math.isfinite(figures[f"loss_{player.name}"]):
+                raise self._stop(player, f"the loss is {figures[f'loss_{player.name}']}")
+            if not math.isfinite(figures[f"gnorm_{player.name}"]):
+                raise self._stop(player, "a gradient holds NaN or infinity")
+
+    def _stop(self, player: Player, what: str) -> NumericError:
+        return NumericError(
+            f"{player.name}: {what}",
+            where=self._first_bad_operation(player),
+            why="the weights are still finite: the optimizer did not step",
+            fix="lower the learning rate or check the data; --on-nan skip leaves them out",
+        )
 
     def _describe(
         self, player: Player, losses: dict[str, mg.Tensor], grads: Sequence[mg.Tensor | None]
@@ -111,7 +122,7 @@ class Guard:
             with nan_watch():
                 random.set_state(self._at_start)
                 self.game.start(self._batch)
-                random.set_state(self._at_turn)
+                random.set_state(self._at_turn[player.name])
                 losses = player.losses()
                 mg.grad(add_up(losses), player.parameters)
         except NumericError as error:
@@ -130,25 +141,12 @@ def add_up(losses: dict[str, mg.Tensor]) -> mg.Tensor:
 def global_norm(grads: Sequence[mg.Tensor | None]) -> float:
     """Return sqrt(sum of squares) over all gradients; NaN or infinite if one element is."""
     arrays = [grad.data for grad in grads if grad is not None]
-    if arrays and not isinstance(arrays[0], np.ndarray):
-        return _norm_on_device(arrays)
-    total = 0.0
-    for array in arrays:
-        flat = array.reshape(-1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            square = float(np.dot(flat, flat))
-        if not math.isfinite(square) and np.isfinite(flat).all():  # overflow of float32
-            square = float(np.square(flat, dtype=np.float64).sum())
-        total += square
-    return math.sqrt(total)
+    return math.sqrt(square_sum(arrays)) if arrays else 0.0
 
 
-def _norm_on_device(arrays: Sequence[Any]) -> float:
-    """The same, waiting for the device once and not for every array."""
-    kernels = backend_of(arrays[0]).kernels
-    wide = (a.astype(np.float64, copy=False) for a in arrays)  # float32 could overflow
-    squares = [kernels.axis_sum(kernels.multiply(a, a), tuple(range(a.ndim))) for a in wide]
-    return math.sqrt(float(sum(squares[1:], squares[0])))
+def square_sum(arrays: Sequence[Any]) -> Any:
+    """The sum of squares over all arrays, in float64 and on their device."""
+    return backend_of(arrays[0]).kernels.square_sum(arrays)
 
 
 def write_crash(folder: Path, error: BaseException, step: int, indices: Any) -> None:

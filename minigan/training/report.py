@@ -11,6 +11,7 @@ from typing import Any
 from minigan.training.charts import Chart, Series, number
 from minigan.training.frames import frames, pack, read, shrink, uri, webp
 from minigan.training.health import Health, Verdict
+from minigan.training.measured import measured_section
 from minigan.training.page import badge, flat, key_table, line_table, page, picture, sentence
 from minigan.training.progress import duration
 from minigan.training.rundir import RunFolder
@@ -52,7 +53,7 @@ def run_page(run: RunFolder) -> str:
         film(run),
         "<h2>Curves</h2>",
         charts(stats),
-        metrics_table(run.metrics()),
+        measured_section(run.metrics()),
         "<h2>What to look for</h2>",
         advice(stats),
         "<h2>Run</h2>",
@@ -180,12 +181,6 @@ def curves(stats: Sequence[Mapping[str, Any]], names: Iterable[str]) -> list[Ser
         values = [v if isinstance(v := line[name], int | float) else None for line in lines]
         found.append(Series(label, [line["step"] for line in lines], values, i))
     return found
-
-
-def metrics_table(metrics: Sequence[Mapping[str, Any]]) -> str:
-    if not metrics:
-        return ""
-    return f'<h2>Metrics</h2><section class="card wide">{line_table(metrics)}</section>'
 
 
 def advice(stats: Sequence[Mapping[str, Any]]) -> str:

@@ -106,7 +106,7 @@ class Session:
         tick: int | None,
         preview: int,
         checkpoint: int,
-        evaluate: Callable[[Game], Mapping[str, float]] | None,
+        evaluate: Callable[[Game], Mapping[str, Any]] | None,
         evaluate_every: int,
     ) -> None:
         """Decide what is due when, and write it to config.json."""
@@ -273,7 +273,12 @@ class Session:
             self.run.add_metrics(measured)
         except OSError as error:
             self.display.say(f"warning: metrics.jsonl lost the line of step {step}: {error}")
-        self.display.say(f"step {step}: " + " ".join(f"{k} {v:.4g}" for k, v in measures.items()))
+        shown = [
+            f"{name} {value:.4g}"
+            for name, value in measures.items()
+            if "." not in name and isinstance(value, int | float)
+        ]
+        self.display.say(f"step {step}: {' '.join(shown)}")
         return next(iter(measures.values()), None)
 
     def _fraction(self, step: int) -> float:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 from minigan_kernels.cuda import Kernels
 from minigan_kernels.cuda.device import Device
+from minigan_kernels.cuda.launch_error import LaunchError, words
 from minigan_kernels.cuda.sources import Source
 
-from emulator.arrays import EmulatedArray, Module
+from emulator.arrays import HOOKS, EmulatedArray, Module
+from emulator.tape import EmulatedTape
 from minigan.backend import Backend, find, register
 
 HERE = Path(__file__).resolve().parent
@@ -32,7 +35,7 @@ FLAGS = (
 ORDERS = (0, 1, 2)  # of warps and lanes between barriers: ascending, descending, shuffled
 
 
-class EmulatorError(RuntimeError):
+class EmulatorError(LaunchError):
     """What a GPU would answer with a wrong result, a hang or an illegal address."""
 
 
@@ -77,8 +80,15 @@ class EmulatedLoader:
         run = getattr(library(source.text, instances), f"run_{instances.index(instance)}")
 
         def launch(grid: Any, block: Any, args: tuple[Any, ...], shared: int) -> None:
+            if HOOKS.tape is not None:
+                what = instance, grid, block, args, shared, self.order, self.seed
+                return HOOKS.tape.add(prepared(run, *what))
             self.launches.append(instance)
-            call(run, instance, grid, block, args, shared, self.order, self.seed)
+            try:
+                call(run, instance, grid, block, args, shared, self.order, self.seed)
+            except EmulatorError as error:
+                what = source.file, instance, grid, block, args, shared
+                raise EmulatorError(words(error, *what)) from None
 
         return launch
 
@@ -94,13 +104,33 @@ def call(
     seed: int = 0,
 ) -> None:
     """Launch a compiled kernel, with arguments as `cupy.RawKernel` takes them."""
+    prepared(run, name, grid, block, args, shared, order, seed)()
+
+
+def prepared(
+    run: Any,
+    name: str,
+    grid: tuple[int, ...],
+    block: tuple[int, ...],
+    args: tuple[Any, ...],
+    shared: int,
+    order: int,
+    seed: int,
+) -> Callable[[], None]:
+    """A launch for later; as on a GPU, it knows addresses and keeps no array alive."""
     values = [_value(name, i, a) for i, a in enumerate(args)]
-    pointers = (ctypes.c_void_p * max(1, len(values)))(*[v.ctypes.data for v in values])
+    places = [v.ctypes.data for v in values]
+    pointers = (ctypes.c_void_p * max(1, len(values)))(*places)
     sizes = (*grid, 1, 1)[:3] + (*block, 1, 1)[:3]
     how = (ctypes.c_uint * 9)(*sizes, shared, order, seed)
-    error = ctypes.create_string_buffer(512)
-    if run(how, pointers, error):
-        raise EmulatorError(f"{name}: {error.value.decode()}")
+
+    def start() -> None:
+        error = ctypes.create_string_buffer(512)
+        if run(how, pointers, error):
+            raise EmulatorError(f"{name}: {error.value.decode()}")
+
+    start.values = values  # type: ignore[attr-defined]  # the pointers point at them
+    return start
 
 
 def _value(name: str, i: int, a: Any) -> np.ndarray[Any, Any]:
@@ -114,7 +144,8 @@ def _value(name: str, i: int, a: Any) -> np.ndarray[Any, Any]:
 
 def emulated_backend() -> Backend:
     """The emulated GPU as a device of minigan, named "emulated"."""
-    made = Backend("emulated", Module(), Kernels(emulated_device()))
+    device = emulated_device()
+    made = Backend("emulated", device.xp, Kernels(device))
     register(made, EmulatedArray, lambda array: made)
     return made
 
@@ -125,4 +156,4 @@ def emulated_device(order: int = 0, seed: int = 0) -> Device:
     if wanted != "emulated":
         device: Device = find(wanted).kernels.device
         return device
-    return Device("emulated", Module(), EmulatedLoader(order, seed))
+    return Device("emulated", Module(), EmulatedLoader(order, seed), EmulatedTape())

@@ -12,6 +12,7 @@ Parameters that come as a `Group`, as those of an optimizer do, keep their table
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -280,6 +281,19 @@ def lerp_step(p: Arrays, target: Arrays, weight: float) -> None:
     if p[0].dtype != np.float32:
         return reference.lerp_step(p, target, weight)
     _update(_lerp, range(len(p)), [p, target], weight)
+
+
+def square_sum(arrays: Arrays) -> Array:
+    """See `reference.square_sum`."""
+    total = 0.0
+    for a in arrays:
+        flat = a.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = float(np.dot(flat, flat))
+        if not math.isfinite(square) and np.isfinite(flat).all():  # overflow of float32
+            square = float(np.square(flat, dtype=np.float64).sum())
+        total += square
+    return np.asarray(total)
 
 
 @kernel

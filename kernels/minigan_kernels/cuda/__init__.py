@@ -75,6 +75,7 @@ FAMILIES = {
     "adagrad_step": "optim",
     "adadelta_step": "optim",
     "lerp_step": "optim",
+    "square_sum": "optim",
     "philox_uniform": "random",
     "philox_normal": "random",
 }  # kernel -> the module that holds it

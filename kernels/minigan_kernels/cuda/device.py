@@ -10,11 +10,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from minigan_kernels.cuda.sources import Source
+
+if TYPE_CHECKING:
+    from minigan_kernels.cuda.step_graph import StepGraph, Tape
 
 Array = Any  # of the device's array module
 Launch = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...], int], None]
@@ -59,10 +62,18 @@ class Device:
     name : what `Tensor.device` says, such as "cuda:0".
     xp : the array module.
     loader : finds kernels.
+    tape : records what the device does, for steps that are played again.
+
+    Attributes
+    ----------
+    gate : a float64 number on the device, or None. Optimizers change nothing unless it is finite.
+    recording : the step that is being recorded, or None.
     """
 
-    def __init__(self, name: str, xp: Any, loader: Loader) -> None:
-        self.name, self.xp, self.loader = name, xp, loader
+    def __init__(self, name: str, xp: Any, loader: Loader, tape: Tape | None = None) -> None:
+        self.name, self.xp, self.loader, self.tape = name, xp, loader, tape
+        self.gate: Array | None = None
+        self.recording: StepGraph | None = None
         self._functions: dict[tuple[str, str], Launch] = {}
         self._constants = PerArray()
 
@@ -71,8 +82,16 @@ class Device:
         return self.xp.empty(tuple(shape), dtype)
 
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy of a NumPy array on the device."""
+        """A copy of a NumPy array on the device; it may be kept, but not changed."""
+        if self.recording is not None:
+            return self.recording.constant(array)
         return self.xp.asarray(array)
+
+    def feed(self, compute: Callable[[], np.ndarray[Any, Any]]) -> Array:
+        """What the host computes anew in each step; see `minigan_kernels.recording`."""
+        if self.recording is not None:
+            return self.recording.feed(compute)
+        return self.upload(compute())
 
     def constant(self, array: np.ndarray[Any, Any], dtype: Any = None) -> Array:
         """A copy of a NumPy array that never changes; uploaded once and kept as long as it lives.
@@ -99,6 +118,8 @@ class Device:
         long` in the kernel), Python floats (`double`), and NumPy scalars and structures (as they
         are). A grid without blocks is nothing to do.
         """
+        if self.recording is not None and not self.recording.sees(args):
+            return
         if 0 in grid:
             return
         function = self._functions.get((source.file, instance))

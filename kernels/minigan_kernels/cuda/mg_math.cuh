@@ -19,6 +19,8 @@ MG_FUNCTION(rint, ::rintf, ::rint)
 MG_FUNCTION(normal_cdf, ::normcdff, ::normcdf)
 #undef MG_FUNCTION
 
+template <class T> __device__ __forceinline__ bool is_finite(T x) { return x - x == T(0); }
+
 // The larger of two; NaN if one is NaN.
 template <class T> __device__ __forceinline__ T larger(T a, T b) { return a > b || a != a ? a : b; }
 

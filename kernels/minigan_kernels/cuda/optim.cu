@@ -138,8 +138,9 @@ __device__ __forceinline__ void run(const Row& row, const Rule& rule, mg::Index 
 
 template <class T, template <class> class Rule>
 __global__ void __launch_bounds__(THREADS)
-update(const Row* rows, const Chunk* chunks, const double* options) {
+update(const Row* rows, const Chunk* chunks, const double* options, const double* gate) {
     constexpr int LENGTH = CHUNK / sizeof(T), SIZE = mg::Pack<T>::SIZE;
+    if (gate && !mg::is_finite(*gate)) return;  // of all blocks alike
     const Chunk chunk = chunks[blockIdx.x];
     const Row row = rows[chunk.row];
     const Rule<T> rule(options);
@@ -150,6 +151,39 @@ update(const Row* rows, const Chunk* chunks, const double* options) {
     const mg::Index whole = together ? last - (last - first) % SIZE : first;
     run<SIZE, T>(row, rule, first, whole);
     run<1, T>(row, rule, whole, last);
+}
+
+// parts[block] = the sum of p^2 over its chunk. A thread adds its numbers in float64.
+template <class T>
+__global__ void __launch_bounds__(THREADS)
+squares(const Row* rows, const Chunk* chunks, double* parts) {
+    constexpr int LENGTH = CHUNK / sizeof(T), SIZE = mg::Pack<T>::SIZE;
+    MG_DYN_SMEM(double, work);  // THREADS / 32
+    const Chunk chunk = chunks[blockIdx.x];
+    const Row row = rows[chunk.row];
+    const mg::Index first = (mg::Index)chunk.number * LENGTH;
+    const mg::Index last = first + LENGTH < row.size ? first + LENGTH : row.size;
+    const mg::Index whole = mg::aligned16(row.p) ? last - (last - first) % SIZE : first;
+    const T* x = (const T*)row.p;
+    double sum = 0;
+    for (mg::Index i = first + threadIdx.x * SIZE; i < whole; i += THREADS * SIZE) {
+        const mg::Pack<T> pack = *(const mg::Pack<T>*)(x + i);
+#pragma unroll
+        for (int j = 0; j < SIZE; j++) sum += (double)pack.v[j] * pack.v[j];
+    }
+    for (mg::Index i = whole + threadIdx.x; i < last; i += THREADS) sum += (double)x[i] * x[i];
+    sum = mg::block_sum(sum, work);
+    if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+// One block: the sum of the blocks' sums, added to `total` unless that is the first.
+__global__ void __launch_bounds__(THREADS)
+add_parts(const double* parts, double* total, int count, int first) {
+    MG_DYN_SMEM(double, work);  // THREADS / 32
+    double sum = 0;
+    for (int i = threadIdx.x; i < count; i += THREADS) sum += parts[i];
+    sum = mg::block_sum(sum, work);
+    if (threadIdx.x == 0) *total = first ? sum : *total + sum;
 }
 
 __global__ void set_options(double* to, Options values) {

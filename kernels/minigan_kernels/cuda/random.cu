@@ -64,12 +64,17 @@ __device__ __forceinline__ void normals(const Word (&w)[4], float (&z)[8]) {
 
 enum Law { UNIFORM, NORMAL };
 
-// y[i], i < n: a thread makes the 32 bytes of one Philox block.
+// y[i], i < n: a thread makes the 32 bytes of one Philox block. The key stands in device memory
+// (steps that are recorded once and played with other keys), or it is null and a value.
 template <class T, Law LAW>
-__global__ void philox(T* __restrict__ y, mg::Index n, mg::Word key0, mg::Word key1) {
+__global__ void philox(T* __restrict__ y, mg::Index n, const mg::Word* key, mg::Word key0, mg::Word key1) {
     constexpr int COUNT = 32 / sizeof(T);
     const mg::Index block = mg::my_index();
     if (block * COUNT >= n) return;
+    if (key) {
+        key0 = key[0];
+        key1 = key[1];
+    }
     mg::Word words[4];
     mg::philox(block + 1, key0, key1, words);
     T numbers[COUNT];

@@ -26,22 +26,23 @@ KERNELS = Source(
 )
 SOURCES = (KERNELS,)
 
+Key = Sequence[int] | Array
+
 
 def philox_uniform(
-    device: Device, key: Sequence[int], shape: Sequence[int], dtype: Any = np.float32
+    device: Device, key: Key, shape: Sequence[int], dtype: Any = np.float32
 ) -> Array:
     """Uniform numbers in [0, 1): NumPy's, bit for bit.
 
     Parameters
     ----------
-    key : the two 64-bit words of Philox's key: (seed, crc32(stream) << 32 | step) in minigan.
+    key : the two 64-bit words of Philox's key, (seed, crc32(stream) << 32 | step) in minigan: as
+        numbers, or as an array on the device (for steps that are recorded and played again).
     """
     return _philox(device, "UNIFORM", key, shape, dtype)
 
 
-def philox_normal(
-    device: Device, key: Sequence[int], shape: Sequence[int], dtype: Any = np.float32
-) -> Array:
+def philox_normal(device: Device, key: Key, shape: Sequence[int], dtype: Any = np.float32) -> Array:
     """Standard normal numbers: those of `reference.random.philox_normal`.
 
     They agree to 2 units in the last place (float64: as far as the logarithms and sines of CPU and
@@ -50,12 +51,13 @@ def philox_normal(
     return _philox(device, "NORMAL", key, shape, dtype)
 
 
-def _philox(
-    device: Device, law: str, key: Sequence[int], shape: Sequence[int], dtype: Any
-) -> Array:
+def _philox(device: Device, law: str, key: Key, shape: Sequence[int], dtype: Any) -> Array:
     y = device.empty(shape, dtype)
-    words = [np.uint64(int(word)) for word in key]
     count = math.prod(shape)
     grid = blocks(-(-count // (32 // y.itemsize)))
-    device.launch(KERNELS, f"philox<{type_name(dtype)}, {law}>", grid, (THREADS,), y, count, *words)
+    given = isinstance(key, device.xp.ndarray)
+    words = (0, 0) if given else (int(key[0]), int(key[1]))
+    name = f"philox<{type_name(dtype)}, {law}>"
+    place = key if given else None
+    device.launch(KERNELS, name, grid, (THREADS,), y, count, place, *map(np.uint64, words))
     return y

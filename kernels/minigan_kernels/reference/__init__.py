@@ -68,6 +68,7 @@ FAMILIES = {
     "adagrad_step": "optim",
     "adadelta_step": "optim",
     "lerp_step": "optim",
+    "square_sum": "optim",
 }  # kernel -> the module that holds it
 
 __getattr__ = kernels_of(__name__, FAMILIES)

@@ -178,3 +178,9 @@ def lerp_step(p: Arrays, target: Arrays, weight: float) -> None:
     """p <- p + weight (target - p): moving averages (weight = 1 - beta), Lookahead."""
     for w, t in zip(p, target, strict=True):
         w += weight * (t - w)
+
+
+def square_sum(arrays: Arrays) -> Array:
+    """The sum of squares over all arrays, in float64: the squared norm of a gradient."""
+    squares = [np.square(a, dtype=np.float64).sum() for a in arrays]
+    return np.asarray(sum(squares), np.float64)
