@@ -14,6 +14,7 @@ import numpy as np
 
 from minigan_kernels.cuda.device import Array, Device
 from minigan_kernels.cuda.memory_order import dense, in_order_of, same_order
+from minigan_kernels.cuda.sources import Source
 from minigan_kernels.group import Group
 
 Arrays = Sequence[Array]
@@ -48,6 +49,17 @@ class Table:
         self.count = len(chunks)
         self.options: Array | None = None
         self.values: tuple[float, ...] | None = None
+
+    def set(self, device: Device, source: Source, values: tuple[float, ...]) -> Array:
+        """The options in device memory; written only when they change."""
+        if self.options is None:
+            self.options = device.empty((9,), np.float64)
+        if values != self.values:
+            whole = np.zeros((), OPTIONS)
+            whole["v"][: len(values)] = values
+            device.launch(source, "set_options", (1,), (1,), self.options, whole)
+            self.values = values
+        return self.options
 
 
 @lru_cache(maxsize=128)

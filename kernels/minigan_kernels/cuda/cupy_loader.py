@@ -6,6 +6,7 @@ from typing import Any
 
 from minigan_kernels.cuda.cubins import cubin
 from minigan_kernels.cuda.device import Launch
+from minigan_kernels.cuda.launch_error import LaunchError, failure
 from minigan_kernels.cuda.sources import ARCHITECTURES, Source
 
 WITHOUT_ASKING = 48 << 10  # bytes of shared memory that a kernel may use unless it asks for more
@@ -30,7 +31,10 @@ class CupyLoader:
         if key not in self._modules:
             code, names = cubin(source, instance, self.architecture)
             module = self.cupy.cuda.function.Module()
-            module.load(code)
+            try:
+                module.load(code)
+            except Exception as error:
+                raise self._not_loaded(error, source) from error
             self._modules[key] = module, names
         module, names = self._modules[key]
         function = module.get_function(names[instance])
@@ -38,14 +42,24 @@ class CupyLoader:
 
         def launch(grid: Any, block: Any, args: tuple[Any, ...], shared: int) -> None:
             nonlocal allowed
-            if shared > allowed:
-                driver = self.cupy.cuda.driver
-                attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-                driver.funcSetAttribute(function.ptr, attribute, shared)
-                allowed = shared
-            function(grid, block, args, shared)
+            try:
+                if shared > allowed:
+                    driver = self.cupy.cuda.driver
+                    attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                    driver.funcSetAttribute(function.ptr, attribute, shared)
+                    allowed = shared
+                function(grid, block, args, shared)
+            except Exception as error:
+                what = source.file, instance, grid, block, args, shared
+                raise failure(error, *what) from error
 
         return launch
+
+    def _not_loaded(self, error: Exception, source: Source) -> Exception:
+        text = f"the driver does not load {source.file}, compiled for {self.architecture}: {error}"
+        if "OUT_OF_MEMORY" in str(error):
+            return MemoryError(text)
+        return LaunchError(f"{text}\n  fix: update the driver, or install minigan[cuda12]")
 
 
 def architecture_for(capability: str) -> str:

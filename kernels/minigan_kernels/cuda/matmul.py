@@ -22,7 +22,7 @@ import numpy as np
 from minigan_kernels.cuda import gemm
 from minigan_kernels.cuda.device import Array, Device, type_name
 from minigan_kernels.cuda.gemm import LARGE, LEAST, NARROW, SMALL, blocks
-from minigan_kernels.cuda.sources import Source
+from minigan_kernels.cuda.sources import NoKernel, Source
 from minigan_kernels.precision import of_products
 
 AXES = 4  # leading axes that the kernels know
@@ -75,6 +75,8 @@ def matmul(device: Device, a: Array, b: Array) -> Array:
     a : (..., n, k)
     b : (..., k, m)
     """
+    if a.dtype not in (np.float32, np.float64):
+        raise NoKernel(f"matmul of {a.dtype}")
     kind = a.itemsize, type_name(a.dtype), gemm.terms(of_products())
     how = _launch(a.shape, a.strides, b.shape, b.strides, *kind)
     if how is None:

@@ -43,8 +43,8 @@ def library() -> Any:
         except OSError:
             continue
     raise CompileError(
-        "NVRTC, the compiler of CUDA kernels, was not found: "
-        "pip install 'minigan[cuda13]' (or [cuda12]), or set CUDA_HOME to a CUDA toolkit"
+        "NVRTC was not found: install the wheel nvidia-cuda-nvrtc, "
+        "or set CUDA_HOME to a CUDA toolkit"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minigan_kernels.cuda.array_table import OPTIONS, Arrays, Lists, Table, table_of
+from minigan_kernels.cuda.array_table import Arrays, Lists, table_of
 from minigan_kernels.cuda.device import REAL, Array, Device, type_name
 from minigan_kernels.cuda.sources import Source
 
@@ -177,29 +177,22 @@ def _update(
     device: Device, rule: str, which: Sequence[int], lists: Lists, values: tuple[float, ...]
 ) -> None:
     """Apply a rule to the parameters with the numbers `which`."""
+    options = None
+    if device.recording is not None:
+        options = device.feed(lambda: np.array(values, np.float64))
+        if device.recording.is_played:
+            return  # the rest is recorded
+    table, moved = table_of(device, rule, which, lists)
+    if options is None:
+        options = table.set(device, KERNELS, values)
     params = lists[0]
     assert params is not None
-    table, moved = table_of(device, rule, which, lists)
-    arguments = table.rows, table.chunks, _options(device, table, values), device.gate
     name = f"update<{type_name(params[which[0]].dtype)}, {rule}>"
+    arguments = table.rows, table.chunks, options, device.gate
     device.launch(KERNELS, name, (table.count,), (THREADS,), *arguments)
     for original, copy in moved:
         if original is not None:
             original[...] = copy
-
-
-def _options(device: Device, table: Table, values: tuple[float, ...]) -> Array:
-    """The options of a rule in device memory; written only when they change."""
-    whole = np.zeros((), OPTIONS)
-    whole["v"][: len(values)] = values
-    if device.recording is not None:
-        return device.feed(lambda: whole["v"])
-    if table.options is None:
-        table.options = device.empty((9,), np.float64)
-    if values != table.values:
-        device.launch(KERNELS, "set_options", (1,), (1,), table.options, whole)
-        table.values = values
-    return table.options
 
 
 def _alike(p: Arrays, steps: Sequence[int] | None = None) -> Iterable[tuple[int, Sequence[int]]]:

@@ -21,6 +21,10 @@ ARCHITECTURES = ("sm_80", "sm_90", "sm_90a")
 _INCLUDE = re.compile(r'[ \t]*#[ \t]*include[ \t]*"([^"]+)"')
 
 
+class NoKernel(KeyError):
+    """A kernel that does not exist, mostly for a dtype that kernels do not compute with."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A .cu file and the instances of its kernels that exist.
@@ -48,7 +52,7 @@ class Source:
     def together_with(self, instance: str) -> tuple[str, ...]:
         """The instances that are compiled when this one is needed."""
         if instance not in self.instances:
-            raise KeyError(f"{self.file} has no instance {instance}; it has {self.instances}")
+            raise NoKernel(f"{self.file} has no instance {instance}; it has {self.instances}")
         return (instance,) if self.apart else self.instances
 
 

@@ -121,6 +121,11 @@ class StepGraph:
         self.runs = min(self.runs + 1, 3)
         return result
 
+    @property
+    def is_played(self) -> bool:
+        """Whether only the host's part of the step is being done: the rest is recorded."""
+        return self.runs == 3
+
     def again(self, action: Action) -> None:
         """Run an action of the host now, and each time the step is played."""
         if self._inside:
@@ -146,7 +151,7 @@ class StepGraph:
             for array in args:
                 if isinstance(array, self.device.xp.ndarray):
                     self._note(array)
-        return self.runs < 3
+        return not self.is_played
 
     def constant(self, array: np.ndarray[Any, Any]) -> Array:
         """An array that goes to the device in every run with the same numbers: once is enough."""
