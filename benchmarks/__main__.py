@@ -53,13 +53,38 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("name", help="of the results, as given to --save")
     gpu = commands.add_parser("gpu", help="all of it on an NVIDIA GPU beside PyTorch's CUDA")
     gpu.add_argument("--quick", action="store_true", help="5 minutes instead of 25")
-    gpu.add_argument("--only", metavar="SECTIONS", help="of facts,tests,layers,ops,steps")
     gpu.add_argument(
-        "--save", metavar="NAME", help="write benchmarks/results/NAME.json and NAME.md"
+        "--only",
+        metavar="SECTIONS",
+        type=_sections,
+        help="of facts,kernels,conformance,tests,sanitizer,layers,ops,steps,compile; others stay",
+    )
+    gpu.add_argument(
+        "--save", metavar="NAME", help="of benchmarks/results/NAME.json and NAME.md (the GPU's)"
     )
     gpu.add_argument("--device", default="cuda", help="default: %(default)s")
+    gpu.add_argument("--inside", help=argparse.SUPPRESS)  # one section, in a process of its own
+    gpu.add_argument("--seconds", type=_positive, help=argparse.SUPPRESS)
+    _add_quality(commands)
     commands.add_parser("quiet", help="only check whether the machine is quiet")
     return main
+
+
+def _add_quality(commands: Any) -> None:
+    quality = commands.add_parser(
+        "quality", help="FID of DCGAN beside PyTorch's: same weights, data, noise and budget"
+    )
+    add = quality.add_argument
+    add("--data", default="mnist", metavar="NAME", help="default: %(default)s")
+    add("--steps", type=_numbers, default="938,1876,2814", help="default: %(default)s")
+    add("--seeds", type=_numbers, default="0,1,2", help="default: %(default)s")
+    add("--images", type=int, default=10_000, help="that are measured (default: %(default)s)")
+    add("--width", type=int, default=32, help="of both networks (default: %(default)s)")
+    usual = "another option of minigan's; PyTorch keeps the usual ones"
+    add("-o", dest="options", action="append", default=[], metavar="KEY=VALUE", help=usual)
+    add("--only", choices=("minigan", "torch"), help="one engine")
+    add("--threads", type=int, metavar="N", help="of both sides (default: all cores)")
+    add("--save", metavar="NAME", help="write benchmarks/results/NAME.json and NAME.md")
 
 
 def _common() -> argparse.ArgumentParser:
@@ -77,11 +102,25 @@ def _common() -> argparse.ArgumentParser:
     return options
 
 
+def _sections(text: str) -> str:
+    from benchmarks.gpu import BUDGETS
+
+    wrong = [name for name in text.split(",") if name not in BUDGETS]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"no section {wrong[0]}; there are {', '.join(BUDGETS)}")
+    return text
+
+
 def _positive(text: str) -> float:
     value = float(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"{text} is not a time")
     return value
+
+
+def _numbers(text: str) -> list[int]:
+    """`938,1876` in ascending order."""
+    return sorted({int(part) for part in text.split(",")})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,6 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return gpu.measure(options)
     set_environment(options)
+    if options.command == "quality":
+        from benchmarks import quality
+
+        return quality.main(options)
     if options.command == "quiet":
         from benchmarks.machine import check, describe
 

@@ -1,309 +1,308 @@
 """`python -m benchmarks gpu`: all that a machine with an NVIDIA GPU can tell, in one command.
 
-    facts     the device, its driver, bandwidth, what a launch costs
-    tests     the kernels and all operations with device cuda, as `pytest` runs them here
-    layers    convolutions beside cuDNN (`gpu_layers.py`), TF32 and float32-accurate
-    ops       norms, activations, resampling, losses, attention, optimizers beside PyTorch
-    steps     whole training steps beside PyTorch, eager
+    facts        the device, its driver, bandwidth, what a launch costs
+    kernels      compiles all kernels, so that the first run of one is not slow
+    conformance  every kernel against its twin on the CPU (`gpu_conformance.py`)
+    tests        the tests of kernels, operations and steps with this device
+    sanitizer    compute-sanitizer over small calls of every kernel, where it is installed
+    layers       convolutions beside cuDNN, TF32 and float32-accurate (`gpu_layers.py`)
+    ops          norms, activations, resampling, losses, attention, optimizers (`gpu_ops.py`)
+    steps        whole training steps, eager and recorded, beside PyTorch's (`gpu_steps.py`)
+    compile      the same beside torch.compile
 
-It takes 25 minutes, `--quick` 5. Results: benchmarks/results/NAME.json and NAME.md.
+It takes 25 minutes, `--quick` 5. On a GPU every section is a process of its own, with its share of
+the time: what one leaves over the next may use, and one that dies or hangs costs only itself. After
+every entry benchmarks/results/NAME.json and NAME.md are written, so a run that is killed keeps what
+it has; NAME is the GPU's unless `--save` says otherwise.
 """
 
 from __future__ import annotations
 
 import datetime
+import gc
 import json
-import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from minigan_kernels.cuda.launch_error import is_fatal
 
-from benchmarks import ourside, torchside
-from benchmarks.gpu_timing import Clock, Contender, host_microseconds, race
+from benchmarks.gpu_report import document, line
+from benchmarks.gpu_timing import Clock, Limits, at_most, host_microseconds
 from benchmarks.results import FOLDER, rounded, write
-from benchmarks.tables import error, grid, number
-from benchmarks.timing import geometric_mean, versus
+from minigan.cuda import load_cupy
+from minigan.errors import ResourceError
 
-ROOT = Path(__file__).resolve().parent.parent
-SECTIONS = ("facts", "tests", "layers", "ops", "steps")
-Entries = dict[str, Any]
+BUDGETS = {  # seconds, and of `--quick`
+    "facts": (30, 20),
+    "kernels": (40, 20),
+    "conformance": (60, 25),
+    "tests": (280, 60),
+    "sanitizer": (110, 0),
+    "layers": (330, 70),
+    "ops": (210, 45),
+    "steps": (210, 60),
+    "compile": (230, 0),
+}
+ENTRY = 45  # seconds for one entry, at most
+STARTING = 45  # seconds that a process may take to begin and to end
+DEAD = 75  # exit status of a process whose GPU serves it no more
+ATTEMPTS = 4  # processes for one section
 
 
 class Bench:
-    """One run: the device, PyTorch, and what was measured so far."""
+    """One run: the device, PyTorch, and what was measured so far.
 
-    def __init__(self, options: Any) -> None:
+    Parameters
+    ----------
+    options : quick, device, save.
+    section : that is measured now.
+    seconds : for it.
+    """
+
+    def __init__(self, options: Any, section: str, seconds: float) -> None:
         from minigan.backend import find
 
-        self.options = options
+        self.options, self.section, self.quick = options, section, options.quick
         self.backend = find(options.device)
-        self.where = "cuda" if self.backend.name.startswith("cuda") else "cpu"
-        self.end = time.monotonic() + 60 * (5 if options.quick else 25)
-        self.data: dict[str, Any] = {"date": datetime.date.today().isoformat()}
+        self.on_gpu = self.backend.name.startswith("cuda")
+        self.where = self.backend.name if self.on_gpu else "cpu"  # PyTorch's
+        self.small = self.quick or not self.on_gpu
+        self.end = time.monotonic() + seconds
+        self.data = read(options.save)
+        self.done = {*self.data.get(section, {}), *self.data.get("failed", {}).get(section, {})}
+
+    def left(self) -> float:
+        """Seconds that the section still has."""
+        return self.end - time.monotonic()
 
     @property
-    def torch(self) -> Any:
-        import torch
-
-        return torch
+    def limits(self) -> Limits:
+        """What this GPU can do, as measured, or an H200 if that is not known."""
+        found = self.data.get("facts", {})
+        known = {"tensor": found.get("TF32 TFLOP/s"), "memory": found.get("copy TB/s")}
+        return Limits(**{key: value * 1e12 for key, value in known.items() if value})
 
     def save(self) -> None:
-        name = self.options.save
-        if name:
-            FOLDER.mkdir(exist_ok=True)
-            write(FOLDER / f"{name}.json", json.dumps(rounded(self.data), indent=1) + "\n")
-            write(FOLDER / f"{name}.md", document(name, self.data))
+        save(self.options.save, self.data)
 
-    def add(self, section: str, name: str, measure: Callable[[], dict[str, Any]]) -> None:
-        """Measure one entry, unless time is up; a failure is noted and does not end the others."""
-        if time.monotonic() > self.end:
-            self.data.setdefault("left out", []).append(f"{section}: {name}")
-            return
-        try:
-            self.data.setdefault(section, {})[name] = measure()
-            say(f"{section} {name}: {line(self.data[section][name])}")
-        except Exception as problem:
-            self.data.setdefault("failed", []).append(f"{section}: {name}: {problem!r}"[:500])
-            say(f"{section} {name} FAILED {problem!r}")
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def skip(self, section: str, why: str) -> None:
+        """Say why a section was not measured."""
+        self.data.setdefault("skipped", {})[section] = why
+        self.say(f"{section}: {why}")
         self.save()
+
+    def add(
+        self, section: str, name: str, measure: Callable[[], dict[str, Any]], most: float = ENTRY
+    ) -> None:
+        """Measure an entry that is not there yet, unless time is up; a failure is written down."""
+        if name in self.done:
+            return
+        if self.left() < 1:
+            self.data.setdefault("left out", {}).setdefault(section, []).append(name)
+            return
+        self.data["at work on"] = name
+        self.save()
+        try:
+            with at_most(min(most, self.left())):
+                self.data.setdefault(section, {})[name] = measure()
+            self.say(f"{section} {name}: {line(self.data[section][name])}")
+        except Exception as problem:
+            self.fail(section, name, f"{type(problem).__name__}: {problem}"[:600])
+            if is_fatal(problem):
+                raise SystemExit(DEAD) from problem
+        finally:
+            self.data.pop("at work on", None)
+            self.save()
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Give back the memory of the entry."""
+        gc.collect()
+        if self.on_gpu:
+            self.backend.xp.get_default_memory_pool().free_all_blocks()
+            if "torch" in sys.modules:
+                sys.modules["torch"].cuda.empty_cache()
+
+    def fail(self, section: str, name: str, why: str) -> None:
+        self.data.setdefault("failed", {}).setdefault(section, {})[name] = why
+        self.say(f"{section} {name} FAILED {why}")
 
 
 def measure(options: Any) -> int:
-    """Run the chosen sections; the exit status is 1 if a test or a measurement failed."""
-    bench = Bench(options)
-    for section in SECTIONS:
-        if not options.only or section in options.only.split(","):
-            globals()[section](bench)
-            bench.save()
-    print(document(options.save, bench.data))
-    return int(bool(bench.data.get("failed")) or bench.data.get("tests", {}).get("status", 0) != 0)
+    """Measure the chosen sections; the exit status is 1 if a test or a measurement failed."""
+    if options.inside:
+        run_section(options, options.inside, options.seconds)
+        return 0
+    on_gpu = options.device.startswith("cuda")
+    chosen = options.only.split(",") if options.only else list(BUDGETS)
+    if on_gpu:
+        try:
+            load_cupy()
+        except ResourceError as error:
+            print(error, file=sys.stderr)
+            return 2
+        options.save = options.save or gpu_name()
+    if not options.only:
+        save(options.save, {})
+    save(options.save, read(options.save) | {"date": datetime.date.today().isoformat()})
+    end = time.monotonic()
+    for section in chosen:
+        full, short = BUDGETS[section]
+        budget = full if options.only or not options.quick else short
+        end += budget
+        seconds = end - time.monotonic()
+        forget(options.save, section)
+        if budget and seconds > 1:
+            (in_processes if on_gpu else run_section)(options, section, seconds)
+        else:
+            data = read(options.save)
+            data.setdefault("skipped", {})[section] = "no time" if budget else "--quick"
+            save(options.save, data)
+    data = read(options.save)
+    print(document(options.save, data))
+    measured = (e for section in ("conformance", "layers") for e in data.get(section, {}).values())
+    bad = any(e["faults"] for e in measured)
+    return int(bad or bool(data.get("failed")) or data.get("tests", {}).get("status", 0) != 0)
+
+
+def in_processes(options: Any, section: str, seconds: float) -> None:
+    """Measure a section in a process of its own; where that dies, in another one for the rest."""
+    end = time.monotonic() + seconds
+    command = [sys.executable, "-m", "benchmarks", "gpu", "--inside", section]
+    command += ["--device", options.device, "--save", options.save]
+    command += ["--quick"] if options.quick else []
+    for _ in range(ATTEMPTS):
+        left = end - time.monotonic()
+        if left < 1:
+            return
+        try:
+            status = subprocess.run(
+                [*command, "--seconds", f"{left:.0f}"], timeout=left + STARTING
+            ).returncode
+        except subprocess.TimeoutExpired:
+            status = -1
+        data = read(options.save)
+        if "at work on" in data:  # it did not live to say what happened
+            why = "did not end in time" if status == -1 else f"the process died, status {status}"
+            name = data.pop("at work on")
+            data.setdefault("failed", {}).setdefault(section, {})[name] = why
+            save(options.save, data)
+        elif status not in (0, DEAD):
+            data.setdefault("failed", {}).setdefault(section, {})["start"] = f"status {status}"
+            save(options.save, data)
+            return
+        if status == 0:
+            return
+
+
+def run_section(options: Any, section: str, seconds: float) -> None:
+    """Measure a section in this process."""
+    from benchmarks import gpu_checks, gpu_conformance, gpu_layers, gpu_ops, gpu_steps
+
+    work: dict[str, Callable[[Bench], None]] = {
+        "facts": facts,
+        "kernels": gpu_checks.kernels,
+        "conformance": gpu_conformance.measure,
+        "tests": gpu_checks.tests,
+        "sanitizer": gpu_checks.sanitizer,
+        "layers": gpu_layers.measure,
+        "ops": gpu_ops.measure,
+        "steps": gpu_steps.measure,
+        "compile": gpu_steps.measure_compiled,
+    }
+    bench = Bench(options, section, seconds)
+    work[section](bench)
+    bench.save()
 
 
 def facts(bench: Bench) -> None:
     """What device this is, and what it costs to use it."""
-    xp, found = bench.backend.xp, {}
-    kernels = bench.backend.kernels
+    from benchmarks import torchside
+
+    xp, kernels, torch = bench.backend.xp, bench.backend.kernels, torchside.torch()
+    found: dict[str, Any] = {"python": sys.version.split()[0], "numpy": np.__version__}
+    found["torch"] = torch.__version__ if torch else "not installed"
     x = bench.backend.upload(np.zeros(256, np.float32))
-    wait = (lambda: xp.cuda.Device().synchronize()) if bench.where == "cuda" else (lambda: None)
-    count = 2000 if bench.where == "cuda" else 10
-    found["launch us"] = host_microseconds(lambda: kernels.tanh(x), wait, count)
-    if bench.where == "cuda":
-        properties = xp.cuda.runtime.getDeviceProperties(0)
+    wait = (lambda: xp.cuda.Device().synchronize()) if bench.on_gpu else (lambda: None)
+    found["launch us"] = host_microseconds(
+        lambda: kernels.tanh(x), wait, 2000 if bench.on_gpu else 10
+    )
+    if bench.on_gpu:
+        properties = xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())
         found["device"] = properties["name"].decode()
         found["multiprocessors"] = properties["multiProcessorCount"]
         found["driver"] = xp.cuda.runtime.driverGetVersion()
         found["cupy"] = xp.__version__
+        found["architecture"] = kernels.device.loader.architecture
         big = xp.zeros(1 << 28, xp.float32)
         other = xp.empty_like(big)
-        seconds = Clock(xp).seconds(lambda i: xp.copyto(other, big), 0, 5, 1) / 5
+        seconds = best_of(Clock(xp), lambda i: xp.copyto(other, big))
         found["copy TB/s"] = 2 * big.nbytes / seconds / 1e12
-    found["torch"] = bench.torch.__version__
-    found["python"] = sys.version.split()[0]
+        if torch:
+            torch.backends.cuda.matmul.allow_tf32 = True
+            a = torch.randn(8192, 8192, device=bench.where)
+            seconds = best_of(Clock(xp), lambda i: a @ a)
+            torch.backends.cuda.matmul.allow_tf32 = False
+            found["TF32 TFLOP/s"] = 2 * 8192**3 / seconds / 1e12
     bench.data["facts"] = found
-    say(str(found))
+    bench.say(str(found))
 
 
-def tests(bench: Bench) -> None:
-    """The tests of kernels and operations on this device."""
-    files = sorted(str(p) for p in (ROOT / "tests").glob("test_cuda_*.py"))
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--maxfail=20", "-p", "no:cacheprovider"]
-    command += [*files, str(ROOT / "tests" / "test_devices.py")]
-    environment = {**os.environ, "MINIGAN_DEVICE": bench.options.device}
-    limit = 120 if bench.options.quick else 420
-    start = time.monotonic()
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit
-        )
-        status, tail = done.returncode, done.stdout[-6000:] + done.stderr[-2000:]
-    except subprocess.TimeoutExpired as late:
-        status, tail = -1, f"not done after {limit} s\n{(late.stdout or b'')[-4000:]!r}"
-    seconds = time.monotonic() - start
-    bench.data["tests"] = {"status": status, "seconds": seconds, "tail": tail}
-    say(tail)
+def best_of(clock: Clock, call: Callable[[int], Any]) -> float:
+    """Seconds of a call, the best of five turns of five."""
+    clock.seconds(call, 0, 5, 1)
+    return min(clock.seconds(call, 0, 5, 1) / 5 for _ in range(5))
 
 
-def layers(bench: Bench) -> None:
-    """Convolutions; `--quick` measures forward in TF32 only."""
-    from benchmarks import gpu_layers
+# Files -----------------------------------------------------------------------------------------
 
-    for precision in ("tf32", "fp32"):
-        for direction in gpu_layers.DIRECTIONS:
-            if bench.options.quick and (precision, direction) != ("tf32", "forward"):
-                continue
-            for layer in gpu_layers.layers(small=bench.where != "cuda"):
-                name = f"{layer.name} {direction} {precision}"
-                how = bench.backend, bench.torch, bench.where, layer, direction, precision
-                bench.add("layers", name, lambda how=how: gpu_layers.entry(*how))  # type: ignore[misc]
+_MEMORY: dict[str, Any] = {}  # of a run without a name
 
 
-def ops(bench: Bench) -> None:
-    """The operations of `op_list.py`, recorded and differentiated as a user calls them."""
-    from benchmarks.op_list import ops as listed
-
-    for op in listed():
-        if bench.options.quick and "N1" in op.name:
-            continue
-        for backward in (False, True):
-            name = f"{op.name} {'backward' if backward else 'forward'}"
-            bench.add("ops", name, lambda op=op, b=backward: op_entry(bench, op, b))  # type: ignore[misc]
+def read(name: str | None) -> dict[str, Any]:
+    """What was measured under a name so far."""
+    if name is None:
+        return _MEMORY
+    path = FOLDER / f"{name}.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
 
 
-def op_entry(bench: Bench, op: Any, backward: bool) -> dict[str, Any]:
-    """One direction of one operation."""
-    import minigan as mg
-    from minigan.nn import Module
-    from minigan.tensor import Tensor
-
-    rng, torch, where = np.random.default_rng(0), bench.torch, bench.where
-    arrays = [rng.standard_normal(shape, np.float32) for shape in op.shapes]
-    function = op.ours()
-    own: list[Any] = []
-    if isinstance(function, Module):
-        own = list(function.to(bench.backend.name).parameters())
-    inputs = [Tensor(bench.backend.upload(ourside.lying(a))) for a in arrays]
-    for x in inputs:
-        x.requires_grad = True
-    g = rng.standard_normal(function(*inputs).shape, np.float32)
-    cotangent = Tensor(bench.backend.upload(ourside.lying(g)))
-    sides = [Contender("minigan", lambda i: function(*inputs))]
-    if backward:
-        sides = [
-            Contender("minigan", lambda i: mg.grad(function(*inputs), [*inputs, *own], [cotangent]))
-        ]
-    for name, layout in torchside.layouts().items():
-        if name != "nchw" and len(op.shapes[0]) != 4:
-            continue
-        sides.append(torch_side(torch, where, op, arrays, g, backward, name, layout))
-    return versus(race(Clock(bench.backend.xp), sides)) | {"family": op.family}
+def save(name: str | None, data: dict[str, Any]) -> None:
+    """Replace both files of a name."""
+    if name is None:
+        if data is not _MEMORY:
+            kept = dict(data)
+            _MEMORY.clear()
+            _MEMORY.update(kept)
+        return
+    FOLDER.mkdir(exist_ok=True)
+    write(FOLDER / f"{name}.json", json.dumps(rounded(data), indent=1) + "\n")
+    write(FOLDER / f"{name}.md", document(name, data))
 
 
-def torch_side(
-    torch: Any, where: str, op: Any, arrays: Any, g: Any, backward: bool, name: str, layout: Any
-) -> Contender:
-    """PyTorch's way; a timed backward pass contains its forward pass, on both sides."""
-    function = op.theirs(torch)
-    own = []
-    if isinstance(function, torch.nn.Module):
-        own = list(function.to(where).to(memory_format=layout).parameters())
-
-    def tensor(a: Any) -> Any:
-        made = torch.tensor(a, device=where)
-        return made.to(memory_format=layout) if made.ndim == 4 else made
-
-    inputs = [tensor(a).requires_grad_() for a in arrays]
-    cotangent = tensor(g)
-
-    def call(i: int) -> Any:
-        y = function(*inputs)
-        return torch.autograd.grad(y, inputs + own, cotangent) if backward else y
-
-    return Contender(f"torch {name}", call)
+def forget(name: str | None, section: str) -> None:
+    """Remove what an earlier run has measured in a section."""
+    data = read(name)
+    data.pop(section, None)
+    for kind in ("failed", "left out", "skipped"):
+        data.get(kind, {}).pop(section, None)
+    save(name, data)
 
 
-def steps(bench: Bench) -> None:
-    """Whole training steps of `steps.py`."""
-    from benchmarks.steps import nets
-
-    for net in nets(small=bench.where != "cuda"):
-        bench.add("steps", net.name, lambda net=net: step_entry(bench, net))  # type: ignore[misc]
-
-
-def step_entry(bench: Bench, net: Any) -> dict[str, Any]:
-    """One training step, eager, beside PyTorch's; both must give the same losses at first."""
-    import minigan as mg
-    from benchmarks.steps import adams, load
-
-    mg.manual_seed(0)
-    torch, where = bench.torch, bench.where
-    game = net.ours()
-    batch = net.batch(np.random.default_rng(0))
-    contenders, losses = [], {}
-    for name, layout in torchside.layouts().items():
-        other = net.theirs(adams()["fused"])
-        load(other, game, layout)
-        for network in other.networks.values():
-            network.to(where)
-        given = {k: torch.tensor(a, device=where) for k, a in batch.items()}
-        losses[name] = other.step(given)
-        contenders.append(Contender(f"torch {name}", lambda i, o=other, b=given: o.step(b)))  # type: ignore[misc]
-    game.to(bench.backend.name)
-    losses["minigan"] = game.step(batch)
-    ours = Contender("minigan", lambda i: game.step(batch))
-    return versus(race(Clock(bench.backend.xp), [ours, *contenders])) | {"losses": losses}
-
-
-# What is shown ---------------------------------------------------------------------------------
-
-
-def line(entry: dict[str, Any]) -> str:
-    """An entry on one line."""
-    ours = entry["ms"]["minigan"]["median"]
-    text = f"{ours:.4f} ms, {entry['best']} {entry['ms'][entry['best']]['median']:.4f} ms, "
-    text += f"ratio {entry['ratio']['median']:.2f}"
-    if "floor_ms" in entry:
-        text += f", reached {entry['floor_ms'] / ours:.2f}, error {entry['error']['minigan']:.0e}"
-    return text
-
-
-def document(name: str | None, data: dict[str, Any]) -> str:
-    """All of it as Markdown."""
-    lines = [f"# {name or 'GPU'}, {data['date']}", ""]
-    lines += [f"- {key}: {value}" for key, value in data.get("facts", {}).items()]
-    if "tests" in data:
-        found = data["tests"]
-        last = found["tail"].strip().splitlines()[-1:] or [""]
-        lines += ["", f"Tests: status {found['status']}, {found['seconds']:.0f} s. {last[0]}"]
-    lines += [f"- **Failed** {text}" for text in data.get("failed", [])]
-    for section in ("layers", "ops", "steps"):
-        if data.get(section):
-            lines += ["", f"## {section}", "", *summary(data[section]), "", *table(data[section])]
-    return "\n".join(lines) + "\n"
-
-
-def groups(entries: Entries) -> Iterator[tuple[str, list[Any]]]:
-    """Entries that belong together: by precision and direction, or by family."""
-    keys: dict[str, list[Any]] = {}
-    for entry in entries.values():
-        key = f"{entry['direction']} {entry['precision']}" if "precision" in entry else ""
-        keys.setdefault(key or entry.get("family", "all"), []).append(entry)
-    yield from keys.items()
-
-
-def summary(entries: Entries) -> list[str]:
-    """Geometric means of PyTorch's time over ours."""
-    names = sorted({name for e in entries.values() for name in e["ms"] if name != "minigan"})
-    rows = []
-    for key, members in groups(entries):
-        means = []
-        for name in names:
-            found = [
-                e["ms"][name]["median"] / e["ms"]["minigan"]["median"]
-                for e in members
-                if name in e["ms"]
-            ]
-            means.append(f"{geometric_mean(found):.2f}" if found else "-")
-        rows.append([key, str(len(members)), *means])
-    return grid(["PyTorch / minigan", "cases", *names], rows)
-
-
-def table(entries: Entries) -> list[str]:
-    """Every entry."""
-    rows = []
-    for name, e in entries.items():
-        ours = e["ms"]["minigan"]["median"]
-        row = [name, number(ours), number(e["ms"][e["best"]]["median"]), e["best"]]
-        row += [f"{e['ratio']['median']:.2f}"]
-        row += [f"{e['floor_ms'] / ours:.2f}" if "floor_ms" in e else "-"]
-        row += [error(e["error"]["minigan"]) if "error" in e else "-"]
-        rows.append(row)
-    return grid(["case", "minigan ms", "PyTorch ms", "its best", "ratio", "reached", "error"], rows)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def gpu_name() -> str:
+    """The name of the first GPU, such as "nvidia-h200", as nvidia-smi tells it."""
+    if shutil.which("nvidia-smi"):
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        said = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+        if said:
+            return "-".join(said[0].lower().split())
+    return "gpu"

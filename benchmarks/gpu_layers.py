@@ -2,24 +2,34 @@
 
 The layers are those of DCGAN at batch 128, of ResNet-sized 3x3 blocks at batch 16, of SPADE at 4
 and of CycleGAN at 1. "tf32" compares with PyTorch's default for convolutions (TF32 allowed), in
-NCHW and in channels_last with `cudnn.benchmark`; "fp32" with TF32 switched off. Errors are relative
-(L2), of the first image or of the first channels of a weight gradient, against float64.
+NCHW as it is and in channels_last with `cudnn.benchmark`; "fp32" with TF32 switched off. Errors are
+relative (L2), of the first image or of the first channels of a weight gradient, against our float64
+kernels (which `gpu_conformance.py` compares with the CPU's).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import ourside, torchside
-from benchmarks.gpu_timing import Clock, Contender, race, sets_for
-from benchmarks.timing import versus
+from benchmarks import torchside
+from benchmarks.gpu_conformance import BOUNDS
+from benchmarks.gpu_timing import (
+    Clock,
+    Contender,
+    compared,
+    normal,
+    numbers,
+    race,
+    relative,
+    sets_for,
+    shared,
+)
 
 DIRECTIONS = ("forward", "input", "weight")
-TENSOR, EXACT = 400e12, 133e12  # FLOP/s that TF32 and 3xTF32 may reach on an H200
-MEMORY = 4.3e12  # bytes/s
 
 
 class Layer(NamedTuple):
@@ -116,64 +126,72 @@ def theirs(torch: Any, layer: Layer, direction: str, x: Any, w: Any, g: Any) -> 
     return found[1 if direction == "weight" else 0]
 
 
-def entry(
-    backend: Any, torch: Any, where: str, layer: Layer, direction: str, precision: str
-) -> dict[str, Any]:
-    """One line of the results: times, ratio, errors, floor."""
+def entry(bench: Any, layer: Layer, direction: str, precision: str) -> dict[str, Any]:
+    """One line of the results: times, ratios, errors, floor."""
     import minigan as mg
 
-    rng = np.random.default_rng(0)
-    sets = sets_for(layer.nbytes)
-    host = [rng.standard_normal(shape, np.float32) for shape in layer.shapes]
-    host[1] *= np.float32((layer.c * layer.k**2) ** -0.5)
-    given = [tuple(map(backend.upload, map(ourside.lying, host))) for _ in range(sets)]
-    compute = ours(backend.kernels, layer, direction)
+    kernels, torch = bench.backend.kernels, torchside.torch()
+    sets = sets_for(layer.nbytes) if bench.on_gpu else 2
+    given = [inputs(kernels, layer, i) for i in range(sets)]
+    compute = ours(kernels, layer, direction)
     sides = [Contender("minigan", lambda i: compute(*given[i]))]
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.benchmark = True
-    tensors = {}
     for name, layout in torchside.layouts().items():
-        tensors[name] = [
-            tuple(torch.tensor(a, device=where).to(memory_format=layout) for a in host)
-            for _ in range(sets)
-        ]
-        sides.append(Contender(f"torch {name}", _bound(torch, layer, direction, tensors[name])))
-    exact = _exact(torch, layer, direction, tensors["channels_last"][0])
+        tensors = [tuple(shared(torch, a, layout) for a in arrays) for arrays in given]
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        sides.append(Contender(f"torch {name}", their_call(torch, layer, direction, name, tensors)))
+    exact = exact_part(kernels, layer, direction, given[0])
     with mg.precision(precision):
-        wrong = {s.name: _error(_numbers(s.call(0), direction), exact) for s in sides}
-        found = versus(race(Clock(backend.xp), sides, sets))
-    peak = TENSOR if precision == "tf32" else EXACT
-    floor = 1e3 * max(layer.flops / peak, layer.nbytes / MEMORY)
-    found |= {"precision": precision, "direction": direction, "error": wrong, "floor_ms": floor}
-    found["ratios"] = {
-        name: ms["median"] / found["ms"]["minigan"]["median"]
-        for name, ms in found["ms"].items()
-        if name != "minigan"
-    }
+        wrong = {s.name: relative(part(s.call(0), direction), exact) for s in sides}
+        found = compared(race(Clock(bench.backend.xp), sides, sets))
+    floor = 1e3 * bench.limits.floor(layer.flops, layer.nbytes, precision)
+    found |= {"family": f"{direction} {precision}", "error": wrong, "floor_ms": floor}
+    bound = BOUNDS["tf32" if precision == "tf32" else "float32"]
+    found["faults"] = [f"error > {bound:.0e}"] if not wrong["minigan"] <= bound else []
     return found
 
 
-def _bound(torch: Any, layer: Layer, direction: str, given: Any) -> Callable[[int], Any]:
-    return lambda i: theirs(torch, layer, direction, *given[i])
+def inputs(kernels: Any, layer: Layer, key: int) -> tuple[Any, ...]:
+    """x, w and g on the device; results are about as large as x."""
+    x, w, g = (normal(kernels, 3 * key + i, shape) for i, shape in enumerate(layer.shapes))
+    return x, kernels.affine(w, (layer.c * layer.k**2) ** -0.5, 0.0), g
 
 
-def _exact(torch: Any, layer: Layer, direction: str, given: Any) -> Any:
+def their_call(
+    torch: Any, layer: Layer, direction: str, layout: str, given: Any
+) -> Callable[[int], Any]:
+    """PyTorch as it is in NCHW, and with cuDNN's search for the best algorithm in channels_last."""
+
+    def call(i: int) -> Any:
+        torch.backends.cudnn.benchmark = layout == "channels_last"
+        return theirs(torch, layer, direction, *given[i])
+
+    return call
+
+
+def exact_part(kernels: Any, layer: Layer, direction: str, given: Any) -> Any:
     """The first image of a result, or eight channels of a weight gradient, in float64."""
-    x, w, g = (t.double() for t in given)
+    x, w, g = given
     if direction != "weight":
-        return theirs(torch, layer, direction, x[:1], w, g[:1]).cpu().numpy()
-    if layer.transposed:
-        part = layer._replace(c=min(8, layer.c))
-        return theirs(torch, part, direction, x[:, :8], w[:8], g).cpu().numpy()
-    part = layer._replace(o=min(8, layer.o))
-    return theirs(torch, part, direction, x, w[:8], g[:, :8]).cpu().numpy()
+        x, g, layer = x[:1], g[:1], layer._replace(n=1)
+    elif layer.transposed:
+        x, w, layer = x[:, :8], w[:8], layer._replace(c=min(8, layer.c))
+    else:
+        w, g, layer = w[:8], g[:, :8], layer._replace(o=min(8, layer.o))
+    wide = (a.astype(np.float64) for a in (x, w, g))
+    return numbers(ours(kernels, layer, direction)(*wide))
 
 
-def _numbers(result: Any, direction: str) -> Any:
+def part(result: Any, direction: str) -> Any:
     """The same part of a result, as a NumPy array."""
-    part = result[:8] if direction == "weight" else result[:1]
-    return part.get() if hasattr(part, "get") else part.cpu().numpy()
+    return numbers(result[:8] if direction == "weight" else result[:1])
 
 
-def _error(found: Any, exact: Any) -> float:
-    return float(np.linalg.norm(found.astype(np.float64) - exact) / np.linalg.norm(exact))
+def measure(bench: Any) -> None:
+    """All layers; `--quick` measures forward in TF32 only."""
+    for precision in ("tf32", "fp32"):
+        for direction in DIRECTIONS:
+            if bench.quick and (precision, direction) != ("tf32", "forward"):
+                continue
+            for layer in layers(small=not bench.on_gpu):
+                how = bench, layer, direction, precision
+                bench.add("layers", f"{layer.name} {direction} {precision}", partial(entry, *how))

@@ -5,7 +5,8 @@ weights can be carried over. Each class here is a game in the sense of the bench
 
     networks    name -> Module
     parameters  those of all networks
-    step(batch) one step of both players; returns their losses
+    play(batch) one step of both players; returns their losses, not yet read from the device
+    step(batch) the same, and reads them
 
 CycleGAN: Zhu et al. (2017), arXiv:1703.10593; G with six residual blocks for 128 pixels, 70x70
 PatchGAN D, least squares, cycle weight 10, identity weight 5; without the pool of older fakes.
@@ -47,6 +48,12 @@ class Played:
     def tensor(self, array: Any) -> Tensor:
         """Data on that device."""
         return Tensor(to_device(array, self.device))
+
+    def play(self, batch: Batch) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def step(self, batch: Batch) -> Losses:
+        return {name: float(loss.item()) for name, loss in self.play(batch).items()}
 
 
 # CycleGAN --------------------------------------------------------------------------------------
@@ -129,7 +136,7 @@ class CycleGAN(Played):
         self.opt_g = optim.Adam(self.of_g, 2e-4, (0.5, 0.999))
         self.opt_d = optim.Adam(self.of_d, 2e-4, (0.5, 0.999))
 
-    def step(self, batch: Batch) -> Losses:
+    def play(self, batch: Batch) -> dict[str, Tensor]:
         a, b = self.tensor(batch["a"]), self.tensor(batch["b"])
         fake_b, fake_a = self.G_A(a), self.G_B(b)
         loss_g = (
@@ -146,7 +153,7 @@ class CycleGAN(Played):
             + F.mse_loss(self.D_B(fake_b.detach()), 0.0)
         )
         self.opt_d.step(mg.grad(loss_d, self.of_d))
-        return {"G": float(loss_g.item()), "D": float(loss_d.item())}
+        return {"G": loss_g.detach(), "D": loss_d.detach()}
 
 
 # SPADE -----------------------------------------------------------------------------------------
@@ -254,7 +261,7 @@ class Spade(Played):
         self.opt_g = optim.Adam(self.of_g, 1e-4, (0.0, 0.9))
         self.opt_d = optim.Adam(self.of_d, 4e-4, (0.0, 0.9))
 
-    def step(self, batch: Batch) -> Losses:
+    def play(self, batch: Batch) -> dict[str, Tensor]:
         maps, real = self.tensor(batch["maps"]), self.tensor(batch["images"])
         of_fake, of_real = self.judge(maps, self.G(maps), real)
         parts = []
@@ -274,7 +281,7 @@ class Spade(Played):
             parts.append(0.5 * F.hinge_loss(fake[-1], False))
         loss_d = sum(parts[1:], parts[0])
         self.opt_d.step(mg.grad(loss_d, self.of_d))
-        return {"G": float(loss_g.item()), "D": float(loss_d.item())}
+        return {"G": loss_g.detach(), "D": loss_d.detach()}
 
     def judge(
         self, maps: Tensor, fake: Tensor, real: Tensor

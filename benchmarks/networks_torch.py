@@ -16,6 +16,19 @@ Batch = dict[str, Tensor]
 Losses = dict[str, float]
 Optimizer = Any  # a function of parameters, learning rate and betas
 
+
+class Played:
+    """A game; `play` returns the losses of a step, `step` reads them too."""
+
+    networks: dict[str, nn.Module]
+
+    def play(self, batch: Batch) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def step(self, batch: Batch) -> Losses:
+        return {name: loss.item() for name, loss in self.play(batch).items()}
+
+
 # DCGAN -----------------------------------------------------------------------------------------
 
 
@@ -56,7 +69,7 @@ def dcgan_discriminator(size: int, channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(width << (doublings - 1), 1, start, bias=False))
 
 
-class DCGAN:
+class DCGAN(Played):
     """G and D of minigan/gans/dcgan.py; the same training order."""
 
     def __init__(self, size: int, channels: int, width: int, optimizer: Optimizer) -> None:
@@ -66,7 +79,7 @@ class DCGAN:
         self.opt_g = optimizer(self.G.parameters(), 2e-4, (0.5, 0.999))
         self.opt_d = optimizer(self.D.parameters(), 2e-4, (0.5, 0.999))
 
-    def step(self, batch: Batch) -> Losses:
+    def play(self, batch: Batch) -> dict[str, Tensor]:
         real = batch["images"]
         z = batch["z"] if "z" in batch else torch.randn(len(real), 100)
         fake = self.G(z[:, :, None, None])
@@ -80,7 +93,7 @@ class DCGAN:
         loss_g.backward()
         self.opt_g.step()
         self.D.requires_grad_(True)
-        return {"D": loss_d.item(), "G": loss_g.item()}
+        return {"D": loss_d.detach(), "G": loss_g.detach()}
 
 
 def bce(logits: Tensor, target: float) -> Tensor:
@@ -149,7 +162,7 @@ def patch_discriminator(width: int = 64) -> nn.Sequential:
     )
 
 
-class CycleGAN:
+class CycleGAN(Played):
     def __init__(self, width: int, blocks: int, optimizer: Optimizer) -> None:
         self.G_A, self.G_B = resnet_generator(width, blocks), resnet_generator(width, blocks)
         self.D_A, self.D_B = patch_discriminator(width), patch_discriminator(width)
@@ -159,7 +172,7 @@ class CycleGAN:
         self.opt_g = optimizer(of_g, 2e-4, (0.5, 0.999))
         self.opt_d = optimizer(of_d, 2e-4, (0.5, 0.999))
 
-    def step(self, batch: Batch) -> Losses:
+    def play(self, batch: Batch) -> dict[str, Tensor]:
         a, b = batch["a"], batch["b"]
         self.D_A.requires_grad_(False)
         self.D_B.requires_grad_(False)
@@ -184,7 +197,7 @@ class CycleGAN:
         )
         loss_d.backward()
         self.opt_d.step()
-        return {"G": loss_g.item(), "D": loss_d.item()}
+        return {"G": loss_g.detach(), "D": loss_d.detach()}
 
 
 def square(logits: Tensor, target: float) -> Tensor:
@@ -290,7 +303,7 @@ class MultiscaleDiscriminator(nn.Module):
         return [self.discriminator_0(x), self.discriminator_1(small)]
 
 
-class Spade:
+class Spade(Played):
     def __init__(self, labels: int, width: int, hidden: int, optimizer: Optimizer) -> None:
         self.G = SPADEGenerator(labels, width, hidden)
         self.D = MultiscaleDiscriminator(labels + 3, width)
@@ -298,7 +311,7 @@ class Spade:
         self.opt_g = optimizer(self.G.parameters(), 1e-4, (0.0, 0.9))
         self.opt_d = optimizer(self.D.parameters(), 4e-4, (0.0, 0.9))
 
-    def step(self, batch: Batch) -> Losses:
+    def play(self, batch: Batch) -> dict[str, Tensor]:
         maps, real = batch["maps"], batch["images"]
         self.D.requires_grad_(False)
         self.opt_g.zero_grad()
@@ -320,7 +333,7 @@ class Spade:
             loss_d = loss_d + 0.5 * F.relu(1 - true[-1]).mean() + 0.5 * F.relu(1 + fake[-1]).mean()
         loss_d.backward()
         self.opt_d.step()
-        return {"G": loss_g.item(), "D": loss_d.item()}
+        return {"G": loss_g.detach(), "D": loss_d.detach()}
 
     def judge(
         self, maps: Tensor, fake: Tensor, real: Tensor

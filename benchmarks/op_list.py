@@ -14,6 +14,7 @@ import numpy as np
 
 import minigan.functional as F
 from minigan import nn
+from minigan.backend import to_device
 from minigan.tensor import Tensor
 
 
@@ -254,13 +255,15 @@ def resampling() -> list[Op]:
 
 def their_blur(torch: Any, taps: Any, channels: int, down: int) -> Callable[[Any], Any]:
     """A depthwise convolution, as StyleGAN's reference implementation has it."""
-    weight = torch.tensor(taps)[None, None].repeat(channels, 1, 1, 1)
+    weights = [torch.tensor(taps)[None, None].repeat(channels, 1, 1, 1)]
     before, after = (2, 1) if down == 1 else (1, 1)
     widths = (before, after, before, after)
 
     def call(x: Any) -> Any:
+        if weights[0].device != x.device:
+            weights[0] = weights[0].to(x.device)
         padded = torch.nn.functional.pad(x, widths)
-        return torch.nn.functional.conv2d(padded, weight, stride=down, groups=channels)
+        return torch.nn.functional.conv2d(padded, weights[0], stride=down, groups=channels)
 
     return call
 
@@ -309,7 +312,7 @@ def losses() -> list[Op]:
             "cross entropy 35@128 N1",
             "loss",
             [label],
-            lambda: lambda x: F.cross_entropy(x, labels),
+            lambda: lambda x: F.cross_entropy(x, like(x, labels)),
             lambda t: with_target(t, labels, g(t).cross_entropy),
             (1, 2),
         ),
@@ -323,14 +326,29 @@ def losses() -> list[Op]:
     ]
 
 
+_TARGETS: dict[tuple[int, Any, str], tuple[Any, Tensor]] = {}  # the array, which must live on
+
+
 def like(x: Tensor, array: Any) -> Tensor:
-    """The target in x's dtype."""
-    return Tensor(array if array.dtype == x.dtype else array.astype(x.dtype))
+    """The target on x's device and, unless it holds labels, in x's dtype."""
+    dtype = x.dtype if array.dtype.kind == "f" else array.dtype
+    key = id(array), dtype, x.device
+    if key not in _TARGETS:
+        moved = to_device(array.astype(dtype, copy=False), x.device)
+        _TARGETS[key] = array, Tensor(moved)
+    return _TARGETS[key][1]
 
 
 def with_target(torch: Any, array: Any, loss: Callable[..., Any]) -> Callable[[Any], Any]:
-    target = torch.tensor(array)
-    return lambda x: loss(x, target)
+    """A loss with a target, which is brought to x's device once."""
+    targets = [torch.tensor(array)]
+
+    def call(x: Any) -> Any:
+        if targets[0].device != x.device:
+            targets[0] = targets[0].to(x.device)
+        return loss(x, targets[0])
+
+    return call
 
 
 def products() -> list[Op]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import gpu_report
 from benchmarks.results import FOLDER, SECTIONS, path_of, read, write
 from benchmarks.tables import (
     Entries,
+    fids,
     grid,
     number,
     origin,
@@ -32,6 +35,7 @@ STEPS = {
     "cyclegan128": "CycleGAN step, 128 px, batch 1",
     "spade128": "SPADE step, 128 px, batch 1",
 }
+SIDES = ("minigan", "torch")
 OVERHEAD = {
     "tiny operation": "tiny operation, forward and backward",
     "tiny operation, graph": "the same under create_graph",
@@ -44,6 +48,7 @@ OVERHEAD = {
 def short(name: str, data: dict[str, Any]) -> list[str]:
     """README's table: whole steps, means over layers and operations, memory, overhead."""
     rows = [*step_rows(data), *mean_rows(data), *memory_rows(data), *overhead_rows(data)]
+    rows += quality_rows(data)
     head = ["what", "minigan", "PyTorch", "PyTorch / minigan"]
     return [*provenance(name, data), "", *grid(head, rows)]
 
@@ -106,6 +111,22 @@ def overhead_rows(data: dict[str, Any]) -> list[list[str]]:
             other = f"{number(entry['torch'])} {entry['unit']}" if "torch" in entry else "-"
             share = f"{entry['ratio']:.2f}" if "ratio" in entry else "-"
             rows.append([what, f"{number(entry['minigan'])} {entry['unit']}", other, share])
+    return rows
+
+
+def quality_rows(data: dict[str, Any]) -> list[list[str]]:
+    """Median FIDs of DCGAN as it is; another width or data set stands in the results only."""
+    entries = list(data.get("quality", {}).values())
+    first = entries[0]["group"] if entries else ""
+    usual = [e for e in entries if e["group"] == first and not e["variant"]]
+    found = {name: fids(usual, {"engine": name, "variant": ""}, "raw") for name in SIDES}
+    rows: list[list[str]] = []
+    for step, values in found["minigan"].items():
+        mine, theirs = statistics.median(values), found["torch"].get(step)
+        other = statistics.median(theirs) if theirs else None
+        text = f"FID of DCGAN after {step} steps ({first}), median of {len(values)} seeds"
+        share = "-" if other is None else f"{other / mine:.2f}"
+        rows.append([text, number(mine), number(other), share])
     return rows
 
 
@@ -173,6 +194,8 @@ def rewrite_readme(name: str) -> int:
         print(f"there are no results '{name}' (known: {known})", file=sys.stderr)
         return 2
     data = read(name)
+    if "facts" in data:  # of a GPU
+        return gpu_report.rewrite_readme(name, data)
     if "runs" not in data:
         print(f"results/{name}.json has an older form: measure again", file=sys.stderr)
         return 2

@@ -74,6 +74,11 @@ class DCGAN:
         self.game.to(device)
 
     def step(self, batch: Batch) -> dict[str, float]:
+        """One step of both players; returns their losses."""
+        return {name: float(loss.item()) for name, loss in self.play(batch).items()}
+
+    def play(self, batch: Batch) -> dict[str, Any]:
+        """The same; the losses are not yet read from the device."""
         import minigan as mg
         from minigan.training.guard import add_up
 
@@ -87,7 +92,7 @@ class DCGAN:
         for player in game.players:
             total = add_up(player.losses())
             player.optimizer.step(mg.grad(total, player.parameters))
-            losses[player.name] = float(total.item())
+            losses[player.name] = total.detach()
         return losses
 
 

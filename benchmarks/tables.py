@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -53,6 +54,7 @@ def document(name: str | None, data: dict[str, Any]) -> str:
         "steps": steps_table,
         "memory": memory_tables,
         "overhead": overhead_table,
+        "quality": quality_tables,
     }
     for section, make in makers.items():
         if data.get(section):
@@ -239,3 +241,60 @@ def overhead_table(entries: Entries) -> list[str]:
         for name, entry in entries.items()
     ]
     return grid(["what", "minigan", "PyTorch", "PyTorch / minigan"], rows)
+
+
+# The table -------------------------------------------------------------------------------------
+
+
+def quality_tables(entries: Entries) -> list[str]:
+    """Median FIDs over the seeds, each with all of them."""
+    lines: list[str] = []
+    for group in dict.fromkeys(entry["group"] for entry in entries.values()):
+        members = [entry for entry in entries.values() if entry["group"] == group]
+        floor = number(members[0]["floor"])
+        lines += [f"{group}; real training images have {floor}.", "", *quality_rows(members), ""]
+    return lines[:-1]
+
+
+def quality_rows(members: Sequence[Any]) -> list[str]:
+    """One row per engine, variant and net; the ratio is to PyTorch's, below 1 ours is better."""
+    kinds = [
+        (entry["engine"], entry["variant"], net)
+        for net in ("raw", "ema")
+        for entry in members
+        if net in entry
+    ]
+    steps = sorted({int(step) for entry in members for step in entry["raw"]})
+    base = fids(members, {"engine": "torch", "variant": ""}, "raw")
+    lines = []
+    for engine, variant, net in dict.fromkeys(kinds):
+        found = fids(members, {"engine": engine, "variant": variant}, net)
+        cells = [" ".join(filter(None, (engine, variant, net)))]
+        for step in steps:
+            cells.append(with_all(found.get(step, [])))
+            if engine == "torch" or step not in found or step not in base:
+                cells.append("-")
+            else:
+                ratio = statistics.median(found[step]) / statistics.median(base[step])
+                cells.append(f"{ratio:.2f}")
+        lines.append(cells)
+    head = [cell for step in steps for cell in (f"FID, {step} steps", "/ PyTorch's")]
+    return grid(["engine, net", *head], lines)
+
+
+def fids(members: Sequence[Any], like: dict[str, Any], net: str) -> dict[int, list[float]]:
+    """step -> the FIDs of all seeds of one engine and variant."""
+    found: dict[int, list[float]] = {}
+    for entry in members:
+        if all(entry[key] == value for key, value in like.items()):
+            for step, figures in entry.get(net, {}).items():
+                found.setdefault(int(step), []).append(figures["fid"])
+    return dict(sorted(found.items()))
+
+
+def with_all(found: Sequence[float]) -> str:
+    """The median, and all in brackets."""
+    if not found:
+        return "-"
+    each = ", ".join(number(value) for value in found)
+    return f"{number(statistics.median(found))} ({each})"

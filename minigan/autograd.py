@@ -122,9 +122,9 @@ class Function:
             out = node.forward(*arrays)
         except Exception as error:
             _check_devices(node, arrays)
+            _check_kernels(node, arrays, error)
             errors.explain(error, node, arrays)
-            if isinstance(error, MemoryError):
-                error.add_note(holders.largest())
+            holders.note(error)
             raise
         if type(out) is not _ndarray and node.backend is CPU:
             out = np.asarray(out)  # NumPy turns results without axes into scalars
@@ -359,6 +359,14 @@ def _check_devices(node: Function, arrays: tuple[Any, ...]) -> None:
         raise errors.mixed_devices(node, names, arrays)
 
 
+def _check_kernels(node: Function, arrays: tuple[Any, ...], error: Exception) -> None:
+    """Raise if the kernels of a GPU were asked for a dtype that they do not know."""
+    if isinstance(error, KeyError) and node.backend is not CPU:
+        odd = [a for a in arrays if a is not None and a.dtype not in (np.float32, np.float64)]
+        if odd:
+            raise errors.no_kernel(node, odd, node.backend.name) from error
+
+
 def _add_to_leaf(leaf: Leaf, g: Array, owned: bool) -> None:
     """`.grad` belongs to the user, who may change it: it is never an alias."""
     if leaf.grad is not None:
@@ -448,6 +456,7 @@ def traverse(
     except Exception as error:
         if not isinstance(error, MiniganError):
             error.add_note(f"in the backward of {node!r}, gradient {g.dtype} {tuple(g.shape)}")
+            holders.note(error)
         raise
     finally:
         _RECORDING.reset(token)

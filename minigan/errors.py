@@ -118,6 +118,14 @@ def check_dtypes(node: Any, arrays: tuple[Any, ...]) -> None:
         )
 
 
+def no_kernel(node: Any, arrays: Iterable[Any], device: str) -> DtypeError:
+    return DtypeError(
+        f"{node!r}: {device} does not compute with {describe(arrays)}",
+        why="kernels of a GPU take float32 or float64",
+        fix="convert first, for example with .astype('float32')",
+    )
+
+
 def mixed_devices(node: Any, names: Iterable[str | None], arrays: Iterable[Any]) -> UsageError:
     devices = ", ".join("None" if name is None else name for name in names)
     return UsageError(

@@ -18,7 +18,17 @@ FLOORS: list[tuple[str, ...]] = [
     ("minigan.tensor", "minigan.holders", "minigan.autograd", "minigan.recompute"),
     ("minigan.check", "minigan.debug", "minigan.ops", "minigan.functional"),
     ("minigan",),  # the package itself: the public names of the engine
-    ("minigan.nn", "minigan.optim", "minigan.data", "minigan.weights", "minigan.losses"),
+    (
+        "minigan.nn",
+        "minigan.optim",
+        "minigan.data",
+        "minigan.weights",
+        "minigan.augment",
+        "minigan.losses",
+        "minigan.penalties",
+        "minigan.reconstruction",
+        "minigan.regularizers",
+    ),
     ("minigan.gans",),
     ("minigan.metrics",),
     ("minigan.training",),

@@ -94,12 +94,12 @@ def gan(preset: str, **options: Any) -> Callable[[], Game]:
     "make",
     [
         gan("dcgan"),
-        gan("dcgan", optimizer="rmsprop", augment="diffaugment"),
+        gan("dcgan", optimizer="rmsprop", augment="ada"),
         gan("wgan-gp"),  # second derivatives, five turns of D
         gan("sngan"),  # vectors of power iteration become new arrays in every forward
         gan("wgan"),  # weights clipped in place
     ],
-    ids=["dcgan", "rmsprop-diffaugment", "wgan-gp", "sngan", "wgan"],
+    ids=["dcgan", "rmsprop-ada", "wgan-gp", "sngan", "wgan"],
 )
 def test_a_gan(make: Callable[[], Game]) -> None:
     check_same(make, [4] * STEPS)

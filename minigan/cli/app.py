@@ -14,9 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from minigan_kernels.cuda.launch_error import REMEDY, is_fatal
 
 import minigan
+from minigan import holders
+from minigan.cli.convert import convert
 from minigan.cli.data import data
+from minigan.cli.evaluate import evaluate
 from minigan.cli.info import info
 from minigan.cli.report import report
 from minigan.cli.sample import sample
@@ -54,15 +58,19 @@ def app() -> None:
     minigan train dcgan                     the procedural digits, no download
     minigan train dcgan --data mnist --minutes 10
     minigan sample runs/00000-dcgan-digits-s0 --seeds 0-63 --out grid.png
+    minigan evaluate runs/00000-dcgan-digits-s0
     minigan report runs/00000-dcgan-digits-s0
+    minigan convert latest_net_G.pth G.safetensors
     """
 
 
 app.add_command(train)
 app.add_command(sample)
+app.add_command(evaluate)
 app.add_command(info)
 app.add_command(data)
 app.add_command(report)
+app.add_command(convert)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,15 +108,26 @@ def describe(error: Exception) -> tuple[int, str]:
         return 1, f"error: {error}"
     if isinstance(error, MemoryError):
         why = f"\n  why: {error}" if str(error) else ""
-        for note in getattr(error.__cause__ or error, "__notes__", []):
+        for note in _notes(error):
             why += "\n  " + note.replace("\n", "\n  ")
         fix = "use a smaller --batch, or a smaller model (-o width=...)"
         return 5, f"error: out of memory{why}\n  fix: {fix}; checkpoints are untouched"
     if isinstance(error, OSError):
         where = f"\n  where: {error.filename}" if error.filename else ""
         return 1, f"error: {error.strerror or error}{where}"
+    notes = "".join(f"\n  {note}" for note in _notes(error))
     fix = "set MINIGAN_DEBUG=1 to see where; this is a bug worth reporting"
-    return 1, f"error: {type(error).__name__}: {error}\n  fix: {fix}"
+    if is_fatal(error):
+        fix = REMEDY
+    return 1, f"error: {type(error).__name__}: {error}{notes}\n  fix: {fix}"
+
+
+def _notes(error: BaseException) -> list[str]:
+    """The notes of an error and of those that caused it; who holds the memory, if it ran out."""
+    if error.__cause__ is not None:
+        return [*_notes(error.__cause__), *getattr(error, "__notes__", [])]
+    holders.note(error)
+    return getattr(error, "__notes__", [])
 
 
 def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:

@@ -43,15 +43,44 @@ def describe(what: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def describe_machine() -> tuple[dict[str, Any], list[str]]:
-    """Versions and hardware, and the kernels that are compiled."""
+    """Versions and hardware, the kernels that are compiled, and the GPUs."""
+    from minigan import cuda
     from minigan.training.environment import compiled_kernels, environment
 
-    facts, kernels = environment(), compiled_kernels()
-    lines = [f"{name:<14} {value}" for name, value in facts.items()]
-    kept = f"{kernels['functions']} functions, {kernels['megabytes']} MB in {kernels['folder']}"
-    if not kernels["writable"]:
-        kept += " (cannot be written: every process compiles anew; set NUMBA_CACHE_DIR)"
-    return facts | {"compiled_kernels": kernels}, [*lines, f"{'compiled':<14} {kept}"]
+    facts, kernels, gpus = environment(), compiled_kernels(), cuda.facts()
+    rows = {**facts, "compiled": _kept("functions", kernels, "NUMBA_CACHE_DIR"), **gpu_rows(gpus)}
+    lines = [f"{name:<14} {value}" for name, value in rows.items()]
+    return facts | {"compiled_kernels": kernels, "cuda": gpus}, lines
+
+
+def gpu_rows(facts: dict[str, Any]) -> dict[str, str]:
+    """What `minigan.cuda.facts` found, a line each."""
+    rows = {}
+    if facts["missing"]:
+        rows["gpu"] = f"none: {facts['missing']}"
+    else:
+        versions = f"driver for CUDA {facts['driver']}, runtime {facts['runtime']}"
+        rows["cupy"] = f"{facts['cupy']}, {versions}"
+    for i, gpu in enumerate(facts.get("devices", [])):
+        memory = f"{gpu['memory_gib']} GiB ({gpu['free_gib']} free)"
+        kind = f"compute capability {gpu['capability']}, kernels: {gpu['architecture']}"
+        rows[f"cuda:{i}"] = f"{gpu['name']}, {memory}, {kind}"
+    rows["nvrtc"] = facts["nvrtc"]
+    rows["cubins"] = _kept("files", facts["cubins"], "MINIGAN_CUBINS")
+    classes = facts["precision"]
+    rows["gpu precision"] = (
+        f"convolutions {classes['convolutions']}, matrix products {classes['products']} "
+        "(minigan.precision chooses)"
+    )
+    return rows
+
+
+def _kept(what: str, kept: dict[str, Any], variable: str) -> str:
+    """How many compiled kernels are kept, and where."""
+    text = f"{kept[what]} {what}, {kept['megabytes']} MB in {kept['folder']}"
+    if not kept["writable"]:
+        text += f" (cannot be written: every process compiles anew; set {variable})"
+    return text
 
 
 def describe_preset(name: str) -> tuple[dict[str, Any], list[str]]:

@@ -14,8 +14,8 @@ from minigan.gans import Game
 from minigan.training.budget import Budget
 from minigan.training.environment import peak_memory_mb
 from minigan.training.guard import Guard
-from minigan.training.step import EagerSteps
 from minigan.training.progress import duration
+from minigan.training.step import EagerSteps
 
 _STEPS = 4  # the first one compiles kernels and does not count
 

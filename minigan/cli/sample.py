@@ -6,6 +6,7 @@ whatever else is drawn with it.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,14 +28,20 @@ if TYPE_CHECKING:
 _SEEDS, _WALK_SEEDS = "0-15", "0-3"
 _SUFFIXES = (".png", ".gif", ".webp", ".npz", ".npy")
 _FRAME_MS = 50
+_MODES = {
+    "eval": "eval: running statistics, one image at a time",
+    "standing": "standing: statistics of 16 batches of fresh noise, one image at a time",
+}
 
 
 @click.command()
 @click.argument("source", metavar="RUN|CKPT", type=click.Path(path_type=Path))
 @click.option("--seeds", help=f"Like 0-15,42.  [{_SEEDS}, or as many as --grid has places]")
 @click.option("--grid", help="Rows x columns, like 4x8.  [about square]")
-@click.option("--classes", help="Classes of a conditional GAN, like 0-9, one after the other.")
+@click.option("--classes", help="Of a conditional GAN, one after the other, like 0-3,7.  [all]")
 @click.option("--net", type=click.Choice(["ema", "raw"]), default="ema", show_default=True)
+@click.option("--mode", type=click.Choice(list(_MODES)), help="Statistics of norms.  [the GAN's]")
+@click.option("--truncation", type=float, help="BigGAN: draw noise beyond it again, like 0.7.")
 @click.option("--interpolate", type=click.Choice(["slerp", "lerp", "circle"]), help="Walk.")
 @click.option("--frames", type=click.IntRange(2, 10_000), default=60, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("sample.png"))
@@ -54,15 +61,17 @@ def sample(source: Path, out: Path, as_json: bool, **how: Any) -> None:
         raise UsageError(f"cannot write '{out.suffix}' files", fix=f"use {', '.join(_SUFFIXES)}")
     game, about = load_game(source)
     about["net"] = how["net"] if game.ema else "raw"
+    about["mode"] = _MODES[how["mode"] or getattr(game, "mode", "eval")]
+    about["truncation"] = how["truncation"]
     walk = how["interpolate"] is not None
     seeds, rows, columns = arrange(how["seeds"], how["grid"], walk)
-    labels = class_labels(how["classes"], len(seeds))
+    labels = class_labels(how["classes"], len(seeds), getattr(game, "classes", 0))
     about |= {"seeds": seeds, "labels": labels, "interpolate": how["interpolate"]}
     if walk:
         images = walk_images(game, seeds, rows * columns, how, labels)
         write_walk(out, images, rows, columns, about)
     else:
-        images = draw(game, noise_of(game, seeds), labels, how["net"])
+        images = draw(game, noise_of(game, seeds, how["truncation"]), labels, how)
         write_images(out, images, columns, about)
     if as_json:
         click.echo(json.dumps({"out": str(out), "images": len(images), **about}))
@@ -92,7 +101,7 @@ def load_game(source: Path) -> tuple[Game, dict[str, Any]]:
     checkpoint.check_fits(game.state_dict(), snapshot.arrays, str(snapshot.path))
     game.load_state_dict(snapshot.arrays)
     about = {"preset": config["preset"], "step": snapshot.step, "checkpoint": snapshot.path.name}
-    return game, {**about, "mode": "eval: running statistics, one image at a time"}
+    return game, about
 
 
 def arrange(seeds: str | None, grid: str | None, walk: bool) -> tuple[list[int], int, int]:
@@ -115,32 +124,39 @@ def arrange(seeds: str | None, grid: str | None, walk: bool) -> tuple[list[int],
     return wanted, rows, columns
 
 
-def class_labels(classes: str | None, count: int) -> list[int] | None:
-    """One class per image, starting over when they are used up."""
+def class_labels(classes: str | None, count: int, known: int = 0) -> list[int] | None:
+    """One class per image, starting over when they are used up; by default all that are known."""
     from minigan.cli import values
 
-    if classes is None:
+    if classes is None and not known:
         return None
-    chosen = values.integers(classes)
+    chosen = list(range(known)) if classes is None else values.integers(classes)
     return [chosen[i % len(chosen)] for i in range(count)]
 
 
-def noise_of(game: Game, seeds: Sequence[int]) -> Array:
+def noise_of(game: Game, seeds: Sequence[int], truncation: float | None = None) -> Array:
     """The noise of each seed, drawn from a stream of its own."""
     import numpy as np
 
     from minigan.random import generator
 
-    return np.concatenate([game.noise(generator(seed, "sample", 0), 1) for seed in seeds])
+    noise: Any = game.noise
+    if truncation is not None:
+        if not hasattr(game, "truncated_noise"):
+            raise UsageError(f"{game.name}: this GAN has no truncation", fix="leave it away")
+        noise = functools.partial(game.truncated_noise, threshold=truncation)
+    return np.concatenate([noise(generator(seed, "sample", 0), 1) for seed in seeds])
 
 
-def draw(game: Game, z: Array, labels: Sequence[int] | None, net: str) -> Array:
+def draw(game: Game, z: Array, labels: Sequence[int] | None, how: dict[str, Any]) -> Array:
     """Images (N, C, H, W) in [-1, 1], computed one by one."""
     import numpy as np
 
+    chosen = {"net": how["net"]} | ({"mode": how["mode"]} if how["mode"] else {})
+
     def one(i: int) -> Array:
         label = None if labels is None else np.array([labels[i]])
-        return game.sample(z[i : i + 1], net=net, labels=label)
+        return game.sample(z[i : i + 1], labels=label, **chosen)
 
     return np.concatenate([one(i) for i in range(len(z))])
 
@@ -160,7 +176,7 @@ def walk_images(
             f"a walk in {places} places needs at least {needs} seeds, got {len(seeds)}",
             fix=f"--seeds 0-{2 * needs - 1}",
         )
-    z = noise_of(game, seeds)
+    z = noise_of(game, seeds, how["truncation"])
     ways = [z[place::places] for place in range(places)]
     points = [
         between(way, frame / how["frames"], how["interpolate"])
@@ -168,7 +184,7 @@ def walk_images(
         for way in ways
     ]
     chosen = None if labels is None else [labels[i % places] for i in range(len(points))]
-    return draw(game, np.stack(points), chosen, how["net"])
+    return draw(game, np.stack(points), chosen, how)
 
 
 def between(way: Array, t: float, kind: str) -> Array:

@@ -12,16 +12,15 @@ import threading
 import weakref
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Any, Generic
 
-from .batches import Batch, Batches, Indices
+from .ordered import B, Indices, Ordered
 
 _POLL = 0.1  # seconds between looks at whether the other side is still there
 _JOIN = 10.0
 
-_Item = tuple[int, Batch | Exception]
 
-
-class Prefetch:
+class Prefetch(Generic[B]):
     """`Batches`, read ahead by one thread. Use it in a `with`, or call `close` at the end.
 
     Parameters
@@ -35,10 +34,10 @@ class Prefetch:
     the first batch, and ends with `close`, with the end of this object or of the program.
     """
 
-    def __init__(self, batches: Batches, depth: int = 2) -> None:
+    def __init__(self, batches: Ordered[B], depth: int = 2) -> None:
         self.batches, self.depth = batches, max(1, depth)
         self.batch_size = batches.batch_size
-        self._reader: _Reader | None = None
+        self._reader: _Reader[B] | None = None
 
     @property
     def step(self) -> int:
@@ -49,7 +48,7 @@ class Prefetch:
         """Return the numbers of the images of a step."""
         return self.batches.indices(step)
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> B:
         """Return the batch of a step; fast if it is the one after the last."""
         if self._reader is None or self._reader.next_step != step:
             self.close()
@@ -75,15 +74,15 @@ class Prefetch:
             self._reader.close()
             self._reader = None
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[B]:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> B:
         batch = self.batch(self.batches.step)
         self.batches.step += 1
         return batch
 
-    def __enter__(self) -> Prefetch:
+    def __enter__(self) -> Prefetch[B]:
         return self
 
     def __exit__(
@@ -95,12 +94,12 @@ class Prefetch:
         self.close()
 
 
-class _Reader:
+class _Reader(Generic[B]):
     """The thread, and the queue between it and the main loop."""
 
-    def __init__(self, batches: Batches, step: int, depth: int) -> None:
+    def __init__(self, batches: Ordered[B], step: int, depth: int) -> None:
         self.next_step = step
-        self._ready: queue.Queue[_Item] = queue.Queue(depth)
+        self._ready: queue.Queue[tuple[int, B | Exception]] = queue.Queue(depth)
         self._stop = threading.Event()
         # A daemon, so that a forgotten one cannot keep the program alive; ended by `finalize` all
         # the same, so that none is killed in the middle of its work. It must not refer to self.
@@ -113,7 +112,7 @@ class _Reader:
         self._thread.start()
         self.close = weakref.finalize(self, _end, self._thread, self._stop)
 
-    def take(self) -> Batch:
+    def take(self) -> B:
         """Return the next batch, or raise what went wrong with it."""
         while True:
             try:
@@ -130,10 +129,10 @@ class _Reader:
 
 
 def _read_ahead(
-    batches: Batches, step: int, ready: queue.Queue[_Item], stop: threading.Event
+    batches: Ordered[Any], step: int, ready: queue.Queue[Any], stop: threading.Event
 ) -> None:
     while not stop.is_set():
-        item: Batch | Exception
+        item: Any
         try:
             item = batches.batch(step)
         except Exception as error:

@@ -6,17 +6,57 @@ import inspect
 from typing import Any
 
 from minigan.errors import UsageError, did_you_mean
+from minigan.gans.acgan import ACGAN
+from minigan.gans.began import BEGAN
+from minigan.gans.biggan import BigGAN
+from minigan.gans.cgan import CGAN
 from minigan.gans.dcgan import DCGAN
 from minigan.gans.game import Game, Player
+from minigan.gans.infogan import InfoGAN
+from minigan.gans.lsgan import LSGAN
+from minigan.gans.pacgan import PacGAN
+from minigan.gans.projection import Projection
+from minigan.gans.r1gan import R1GAN
+from minigan.gans.sagan import SAGAN
+from minigan.gans.sngan import SNGAN
+from minigan.gans.unrolled import UnrolledGAN
+from minigan.gans.vanilla import Vanilla
+from minigan.gans.wgan import WGAN
+from minigan.gans.wgan_gp import WGANGP
 
 __all__ = ["PRESETS", "Game", "Player", "make", "options"]
 
-# preset name -> (class, what differs from the defaults of its __init__)
+# preset name -> (class, what differs from the defaults of the class)
 PRESETS: dict[str, tuple[type[Game], dict[str, Any]]] = {
     # Small enough to learn digits in minutes on two cores. At this width D wins for good within 200
     # steps on some seeds (seed 1 of the procedural digits) unless it learns half as fast.
     "dcgan": (DCGAN, {"width": 32, "lr_d": 1e-4}),
     "dcgan64": (DCGAN, {"size": 64, "channels": 3, "width": 128}),  # 1024 maps at 4x4
+    "vanilla": (Vanilla, {}),
+    "vanilla-maxout": (
+        Vanilla,
+        {"form": "maxout", "width": 240, "optimizer": "sgd", "lr": 0.1, "lr_d": 0.05, "ema": 0.0},
+    ),
+    "lsgan": (LSGAN, {"width": 32, "lr": 4e-4, "lr_d": 1e-4}),  # or D wins, as in dcgan
+    "wgan": (WGAN, {"width": 32, "lr": 5e-4, "lr_d": 5e-4}),
+    "wgan-gp": (WGANGP, {"width": 32, "d_steps": 3, "lr": 3e-4, "lr_d": 3e-4}),
+    "sngan": (
+        SNGAN,
+        {"size": 28, "channels": 1, "width": 32, "body": "dcgan", "d_steps": 1, "lr_d": 4e-4}
+        | {"beta1": 0.5, "beta2": 0.999},
+    ),
+    "sngan32": (SNGAN, {}),  # the paper's network
+    "r1gan": (R1GAN, {"width": 32, "penalty_weight": 0.1, "lr": 5e-4, "lr_d": 5e-4, "ema": 0.99}),
+    "projection": (Projection, {}),
+    "sagan": (SAGAN, {}),
+    "biggan": (BigGAN, {}),
+    "cgan": (CGAN, {}),
+    "cgan-mlp": (CGAN, {"body": "mlp"}),
+    "acgan": (ACGAN, {}),
+    "infogan": (InfoGAN, {}),
+    "began": (BEGAN, {}),
+    "pacgan": (PacGAN, {}),
+    "unrolled": (UnrolledGAN, {}),
 }
 
 
@@ -28,9 +68,21 @@ def options(name: str) -> dict[str, Any]:
             fix=f"use one of {', '.join(PRESETS)}",
         )
     game, preset = PRESETS[name]
-    signature = inspect.signature(game.__init__)
-    defaults = {p.name: p.default for p in list(signature.parameters.values())[1:]}
-    return defaults | preset
+    return defaults(game) | getattr(game, "recipe", {}) | preset
+
+
+def defaults(game: type[Game]) -> dict[str, Any]:
+    """Options of a class; where its `__init__` passes on **recipe, also those of its base."""
+    found: dict[str, Any] = {}
+    for cls in game.__mro__:
+        if "__init__" not in vars(cls):
+            continue
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+        own = {p.name: p.default for p in parameters if p.kind is not p.POSITIONAL_ONLY}
+        found |= {k: v for k, v in own.items() if v is not inspect.Parameter.empty} | found
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return found
 
 
 def make(name: str, **overrides: Any) -> Game:

@@ -114,6 +114,12 @@ class Game(ABC):
         """
         return None
 
+    def before_step(self) -> None:  # noqa: B027  (most games have nothing to adapt)
+        """Adapt what depends on numbers of the device. It is the host's, and never recorded."""
+
+    def check(self, batch: Any) -> None:  # noqa: B027  (nor do they need more than pictures)
+        """Refuse a batch from the host that the game cannot use, such as one without classes."""
+
     @abstractmethod
     def start(self, batch: Any) -> None:
         """Begin a step: keep the real batch, draw the noise, make what the turns share.

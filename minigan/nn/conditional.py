@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minigan.errors import UsageError
 from minigan.nn.activation import ReLU
 from minigan.nn.containers import Sequential
@@ -43,7 +45,7 @@ class ConditionalBatchNorm2d(_Running):
         self.beta = Embedding(num_classes, num_features)
         self.gamma.weight.data[...], self.beta.weight.data[...] = 1, 0
 
-    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, labels: Tensor, **activation: Any) -> Tensor:
         self._check(x)
         return conditional_batch_norm(
             x,
@@ -54,6 +56,7 @@ class ConditionalBatchNorm2d(_Running):
             self.training,
             momentum=self.count() if self.training else 0.0,
             eps=self.eps,
+            **activation,
         )
 
 
@@ -118,13 +121,13 @@ class SPADE(Module):
         self.mlp_gamma = Conv2d(hidden, num_features, kernel_size, padding=half)
         self.mlp_beta = Conv2d(hidden, num_features, kernel_size, padding=half)
 
-    def forward(self, x: Tensor, label_map: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label_map: Tensor, **activation: Any) -> Tensor:
         if label_map.shape[2:] != x.shape[2:]:
             label_map = interpolate(label_map, x.shape[2:], mode="nearest")
         a = self.mlp_shared(label_map)  # N,hidden,H,W
         gamma, beta = self.mlp_gamma(a), self.mlp_beta(a)
         if self.norm != "batch":
-            return spade(x, gamma, beta, norm=self.norm)
+            return spade(x, gamma, beta, norm=self.norm, **activation)
         running = self.param_free_norm  # keeps the statistics; the fused operation does its work
         return spade(
             x,
@@ -135,6 +138,7 @@ class SPADE(Module):
             running.training,
             momentum=running.count() if running.training else 0.0,
             eps=running.eps,
+            **activation,
         )
 
     def extra_repr(self) -> str:

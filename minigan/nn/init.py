@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minigan.backend import Array
+from minigan.nn.conditional import ConditionalBatchNorm2d
 from minigan.nn.conv import _Conv, _ConvTransposeNd
 from minigan.nn.linear import Embedding, Weighted, normal, uniform
 from minigan.nn.module import Module
@@ -125,9 +126,14 @@ def fans(layer: Weighted) -> tuple[float, float]:
 
 
 def _draw(module: Module, weight: Callable[[Weighted], Array]) -> None:
-    """Give every weighted layer a new weight and a zero bias; spectral norms start again."""
+    """Give every weighted layer a new weight and a zero bias; spectral norms start again.
+
+    The tables of conditional batch norm are scales and shifts: they keep their ones and zeros.
+    """
+    norms = [m for m in module.modules() if isinstance(m, ConditionalBatchNorm2d)]
+    tables = {id(table) for norm in norms for table in (norm.gamma, norm.beta)}
     for layer in module.modules():
-        if not isinstance(layer, Weighted):
+        if not isinstance(layer, Weighted) or id(layer) in tables:
             continue
         _set(layer.weight, weight(layer))
         if layer.bias is not None:

@@ -54,10 +54,10 @@ def missing(arrays: Mapping[str, Array], names: list[str], tensors: Mapping[str,
 def unexpected(arrays: Mapping[str, Array], known: Mapping[str, Any]) -> list[str]:
     """Rows for names that only the file has."""
     free = [name for name in known if name not in arrays]
+    others = [(name, array.shape) for name, array in arrays.items() if name not in known]
     return [
-        f"unexpected  {name}  {array.shape}{did_you_mean(name, free)}"
-        for name, array in arrays.items()
-        if name not in known
+        f"unexpected  {name}  {shape}{did_you_mean(name, free) if i < ROWS else ''}"
+        for i, (name, shape) in enumerate(others)
     ]
 
 

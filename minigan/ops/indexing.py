@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from minigan_kernels import recording
 
 from minigan.autograd import Function
 from minigan.backend import Array, backend_of, beside, is_array
@@ -137,6 +138,8 @@ def class_indices(name: str, indices: Tensor | Array, num_classes: int) -> Array
             f"{name}: indices are {array.dtype}, not integers",
             fix="convert class numbers with astype('int64')",
         )
+    if recording.current() is not None and not isinstance(array, np.ndarray):
+        return array.astype(np.int64, copy=False)  # nothing can be read; `Game.check` has looked
     wrong = (array < 0) | (array >= num_classes)
     if wrong.any():
         position = tuple(int(i) for i in np.argwhere(wrong)[0])

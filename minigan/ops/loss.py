@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from minigan_kernels import recording
 
 from minigan.autograd import Function, Fused
 from minigan.backend import CPU, Array, backend_of, beside
@@ -351,6 +352,8 @@ def _labels(
         )
     classes = input.shape[1]
     plain = not 0 <= ignore_index < classes  # then labels in [0, C) all count
+    if recording.current() is not None:  # nothing can be read; the kernels answer others with NaN
+        return labels.astype(np.int64, copy=False), labels.size
     if plain and labels.size and labels.min() >= 0 and labels.max() < classes:
         return labels.astype(np.int64), labels.size
     valid = labels != ignore_index
@@ -381,8 +384,11 @@ def _one_hot(xp: Any, labels: Array, classes: int) -> Array:
 
 
 def _warn_about_probabilities(x: Array) -> None:
-    """Logits hardly ever lie in [0, 1] and add up to 1: that is a softmax before the loss."""
-    if x.size == 0 or x.shape[1] < 2:
+    """Logits hardly ever lie in [0, 1] and add up to 1: that is a softmax before the loss.
+
+    Numbers of a device are not looked at: that would mean to wait for them.
+    """
+    if not isinstance(x, np.ndarray) or x.size == 0 or x.shape[1] < 2:
         return
     place: Any = (0, slice(None), *[0] * (x.ndim - 2))
     first = x[place]  # nearly always tells

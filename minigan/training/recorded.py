@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import minigan as mg
 from minigan.backend import again, find, to_numpy
 from minigan.errors import UsageError
 from minigan.gans.game import Game, Player
+from minigan.nn import Module
 from minigan.training.guard import Guard, add_up, square_sum
 from minigan.training.step import take_step
 
@@ -45,6 +46,8 @@ class RecordedSteps:
 
     def __call__(self, batch: Any) -> dict[str, float]:
         """Play a step; return its figures."""
+        self.game.before_step()
+        self.game.check(batch)
         self.guard.new_step(batch)
         self._batch = batch
         shapes = tuple((name, value.shape, value.dtype) for name, value in _arrays(batch))
@@ -64,7 +67,7 @@ class RecordedSteps:
     def _step(self) -> tuple[list[str], Any]:
         """The step as it is recorded: the names of its figures, and their numbers on the device."""
         gate = _Gate(self.guard, self.device)
-        with self._state_at_home(), gate:
+        with state_at_home(self.game.networks.values()), gate:
             figures = take_step(self.game, self._fed(), gate)  # type: ignore[arg-type]
         for name, value in figures.items():
             if not isinstance(value, mg.Tensor):
@@ -81,16 +84,16 @@ class RecordedSteps:
 
         return dataclasses.replace(self._batch, **{n: field(n) for n, _ in _arrays(self._batch)})
 
-    @contextlib.contextmanager
-    def _state_at_home(self) -> Iterator[None]:
-        """What the networks keep stays where it is in memory; some operations put it elsewhere."""
-        nets = self.game.networks.values()
-        homes = [(tensor, tensor.data) for net in nets for _, tensor in net.named_tensors()]
-        yield
-        for tensor, home in homes:
-            if tensor.data is not home:
-                home[...] = tensor.data
-                tensor.data = home
+
+@contextlib.contextmanager
+def state_at_home(networks: Iterable[Module]) -> Iterator[None]:
+    """What networks keep stays where it is in memory; some operations put it elsewhere."""
+    homes = [(tensor, tensor.data) for net in networks for _, tensor in net.named_tensors()]
+    yield
+    for tensor, home in homes:
+        if tensor.data is not home:
+            home[...] = tensor.data
+            tensor.data = home
 
 
 class _Gate:

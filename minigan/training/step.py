@@ -27,6 +27,8 @@ class EagerSteps:
 
     def __call__(self, batch: Any) -> dict[str, float]:
         """Play a step; return its figures."""
+        self.game.before_step()
+        self.game.check(batch)
         return read(take_step(self.game, batch, self.guard))
 
 

@@ -74,14 +74,15 @@ def save_file(
 
 
 def load_file(
-    path: Path | str, *, checksums: bool = True, finite: bool = False
+    path: Path | str, *, checksums: bool | None = True, finite: bool = False
 ) -> tuple[Arrays, dict[str, Any]]:
     """Read and verify a file; return its tensors (read-only arrays) and its metadata.
 
     Parameters
     ----------
     path : a file that `save_file` wrote.
-    checksums : False also takes files of other programs, whose metadata stay strings.
+    checksums : False also takes files of other programs, whose metadata stay strings; None
+        takes them too, and verifies checksums where there are any.
     finite : refuse NaN and infinity.
 
     Raises
@@ -97,6 +98,8 @@ def load_file(
     except OSError as error:
         raise _damaged(path, f"cannot be read: {error.strerror}") from error
     header, metadata = _verified_header(path, data, checksums)
+    if checksums is None:
+        checksums = _SEAL in metadata
     try:
         views = dict(deserialize(data))  # type: ignore[no-untyped-call]
     except SafetensorError as error:

@@ -38,6 +38,11 @@ class Pool:
     def used_bytes(self) -> int:
         return self._used
 
+    total_bytes = used_bytes  # nothing is kept for later
+
+    def free_all_blocks(self) -> None:
+        """There are none."""
+
     def hold(self, memory: mmap.mmap, size: int) -> None:
         """Count `size` bytes as long as `memory` lives; raises OutOfMemoryError."""
         if self._limit and self._used + size > self._limit:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigan_kernels.cuda.launch_error import of_recorded_step
 from minigan_kernels.cuda.step_graph import Free, Malloc
 
 
@@ -61,4 +62,11 @@ class CupyTape:
 
     def end(self) -> Callable[[], None]:
         graph = self._stream.end_capture()
-        return lambda: graph.launch(self._stream)
+
+        def start() -> None:
+            try:
+                graph.launch(self._stream)
+            except self.cupy.cuda.runtime.CUDARuntimeError as error:
+                raise of_recorded_step(error) from error
+
+        return start

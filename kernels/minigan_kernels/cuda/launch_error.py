@@ -7,17 +7,18 @@ from typing import Any
 # After these the driver refuses everything in this process, and the launch that is told of them
 # may be a later one: kernels run on while Python goes on.
 FATAL = (
-    "ILLEGAL_ADDRESS",
-    "MISALIGNED_ADDRESS",
-    "ILLEGAL_INSTRUCTION",
-    "INVALID_ADDRESS_SPACE",
-    "INVALID_PC",
-    "HARDWARE_STACK_ERROR",
-    "LAUNCH_FAILED",
-    "LAUNCH_TIMEOUT",
-    "ECC_UNCORRECTABLE",
-    "_ASSERT",
+    "ILLEGAL ADDRESS",
+    "MISALIGNED ADDRESS",
+    "ILLEGAL INSTRUCTION",
+    "INVALID ADDRESS SPACE",
+    "INVALID PC",
+    "HARDWARE STACK ERROR",
+    "LAUNCH FAIL",
+    "LAUNCH TIMEOUT",
+    "ECC UNCORRECTABLE",
+    "ASSERT",
 )
+REMEDY = "start again; with CUDA_LAUNCH_BLOCKING=1 the error names the kernel that failed"
 
 
 class LaunchError(RuntimeError):
@@ -29,12 +30,25 @@ def failure(error: Exception, *launch: Any) -> Exception:
     if "OUT_OF_MEMORY" in str(error):
         return MemoryError(words(error, *launch))
     text = words(error, *launch)
-    if any(name in str(error) for name in FATAL):
-        text += (
-            "\n  why: this kernel or an earlier one failed, and the driver serves this process no"
-            " more\n  fix: start again; with CUDA_LAUNCH_BLOCKING=1 the kernel named is the one"
-        )
+    if is_fatal(error):
+        text += "\n  why: this kernel or an earlier one failed, and the driver serves this process"
+        text += f" no more\n  fix: {REMEDY}"
     return LaunchError(text)
+
+
+def of_recorded_step(error: Exception) -> Exception:
+    """The exception to raise for what the driver said when a recorded step was to start."""
+    if "OUT_OF_MEMORY" in str(error).upper().replace(" ", "_"):
+        return MemoryError(f"a recorded step: {error}")
+    fix = REMEDY if is_fatal(error) else "train with --no-graph"
+    return LaunchError(f"a recorded step cannot be started: {error}\n  fix: {fix}")
+
+
+def is_fatal(error: object) -> bool:
+    """Whether the driver (CUDA_ERROR_ILLEGAL_ADDRESS) or the runtime (cudaErrorIllegalAddress)
+    says that nothing can be done on the GPU any more."""
+    said = str(error).upper().replace("_", "")
+    return any(f"CUDAERROR{name.replace(' ', '')}" in said for name in FATAL)
 
 
 def words(
