@@ -26,7 +26,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from minigan import random
 from minigan.autograd import grad, reachable
@@ -103,63 +103,70 @@ def around(real: Tensor, feed: Feed) -> Tensor:
     return x + u * (x.std(keepdims=True, correction=0) * 0.5)
 
 
+class Critics(NamedTuple):
+    """D as it judges real images, and as it judges fakes."""
+
+    of_real: Critic
+    of_fake: Critic
+
+
 # The penalties, without weights ------------------------------------------------------------------
 
 
-def gp(critic: Critic, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
+def gp(D: Critics, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
     """E (|g(x^)| - 1)^2. Gulrajani et al. (2017), arXiv:1704.00028, equation 3; weight 10."""
-    n = lengths(input_gradient(critic, between(real, fake, feed)))
+    n = lengths(input_gradient(D.of_real, between(real, fake, feed)))
     return {"loss_gp": (n - 1.0).square().mean()}
 
 
-def gp_one_sided(critic: Critic, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
+def gp_one_sided(D: Critics, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
     """E max(0, |g(x^)| - 1)^2: shorter gradients are fine. Section 4 there; weight 10."""
-    n = lengths(input_gradient(critic, between(real, fake, feed)))
+    n = lengths(input_gradient(D.of_real, between(real, fake, feed)))
     return {"loss_gp": relu(n - 1.0).square().mean()}
 
 
-def dragan(critic: Critic, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
+def dragan(D: Critics, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
     """E (|g(x')| - 1)^2 around real images. Kodali et al. (2017), arXiv:1705.07215; weight 10."""
-    n = lengths(input_gradient(critic, around(real, feed)))
+    n = lengths(input_gradient(D.of_real, around(real, feed)))
     return {"loss_dragan": (n - 1.0).square().mean()}
 
 
-def r1(critic: Critic, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
+def r1(D: Critics, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
     """1/2 E |g(x)|^2. Mescheder et al. (2018), arXiv:1801.04406, equation 9; gamma is the weight.
 
     StyleGAN has this half and gamma = 10. GAN_stability has reg = 10 without it: gamma = 20.
     """
-    return {"loss_r1": squares(input_gradient(critic, real)).mean() * 0.5}
+    return {"loss_r1": squares(input_gradient(D.of_real, real)).mean() * 0.5}
 
 
-def r2(critic: Critic, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
+def r2(D: Critics, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
     """1/2 E |g(G(z))|^2, equation 10 there."""
-    return {"loss_r2": squares(input_gradient(critic, fake)).mean() * 0.5}
+    return {"loss_r2": squares(input_gradient(D.of_fake, fake)).mean() * 0.5}
 
 
-def zero_centred(critic: Critic, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
+def zero_centred(D: Critics, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
     """R1 and R2."""
-    return r1(critic, real, fake, feed) | r2(critic, real, fake, feed)
+    return r1(D, real, fake, feed) | r2(D, real, fake, feed)
 
 
-def wgan_div(critic: Critic, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
+def wgan_div(D: Critics, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
     """1/2 E |g(x)|^6 + 1/2 E |g(G(z))|^6. Wu et al. (2017), arXiv:1712.01026; weight k = 2."""
-    cubes = [squares(input_gradient(critic, x)) ** 3 for x in (real, fake)]
-    return {"loss_div": (cubes[0].mean() + cubes[1].mean()) * 0.5}
+    at_real, at_fake = input_gradient(D.of_real, real), input_gradient(D.of_fake, fake)
+    return {"loss_div": ((squares(at_real) ** 3).mean() + (squares(at_fake) ** 3).mean()) * 0.5}
 
 
-def drift(critic: Critic, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
+def drift(D: Critics, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
     """E D(x)^2: a Wasserstein loss alone lets D float away. ProGAN, appendix A.1; 0.001."""
-    return {"loss_drift": critic(real.detach()).square().mean()}
+    return {"loss_drift": D.of_real(real.detach()).square().mean()}
 
 
-def none(critic: Critic, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
+def none(D: Critics, real: Tensor, fake: Tensor, feed: Feed) -> Losses:
     """No penalty."""
     return {}
 
 
 # name -> (function, weight where none is given)
-PENALTIES: dict[str, tuple[Callable[[Critic, Tensor, Tensor, Feed], Losses], float]] = {
+PENALTIES: dict[str, tuple[Callable[[Critics, Tensor, Tensor, Feed], Losses], float]] = {
     "none": (none, 0.0),
     "gp": (gp, 10.0),
     "gp-one-sided": (gp_one_sided, 10.0),
@@ -198,7 +205,13 @@ class Penalty:
         return self.name != "none" and step % self.every == 0
 
     def __call__(
-        self, critic: Critic, real: Tensor, fake: Tensor, feed: Feed | None = None
+        self,
+        critic: Critic,
+        real: Tensor,
+        fake: Tensor,
+        feed: Feed | None = None,
+        *,
+        of_fake: Critic | None = None,
     ) -> Losses:
         """The terms to add to L_D.
 
@@ -207,14 +220,18 @@ class Penalty:
         critic : images -> logits, one per image or a map, whose logits are summed.
         real, fake : images (N, ...). Only their values count: no gradient reaches G.
         feed : instead of the one from construction.
+        of_fake : the critic of fakes, where that is another function: a D that is told the class
+            of each image. `critic` is told those of the reals, at points between both too.
 
         Warns
         -----
         UserWarning
             once, when D normalises over the batch.
         """
-        watched = critic if self.checked else self._look_for_batch_norm(critic)
-        terms = PENALTIES[self.name][0](watched, real, fake, feed or self.feed or feed_beside(real))
+        both = Critics(critic, of_fake or critic)
+        if not self.checked:
+            both = Critics(*map(self._look_for_batch_norm, both))
+        terms = PENALTIES[self.name][0](both, real, fake, feed or self.feed or feed_beside(real))
         return {key: term * (self.weight * self.every) for key, term in terms.items()}
 
     def _look_for_batch_norm(self, critic: Critic) -> Critic:

@@ -472,7 +472,7 @@ def test_previews_of_classes_have_one_in_each_column() -> None:
 )
 def test_bad_labels_are_refused(labels: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Labelled().start(labelled(labels))
+        Labelled().check(labelled(labels))
 
 
 def test_sampling_wants_classes_only_where_there_are_some() -> None:

@@ -651,3 +651,17 @@ def test_equals_torch(name: str, rng: np.random.Generator) -> None:
             assert (a is None or not a.data.any()) and (b is None or not b.any())
         else:
             np.testing.assert_allclose(a.data, b, rtol=1e-10, atol=1e-13)
+
+
+def test_fakes_are_judged_with_their_own_classes() -> None:
+    """D(x, y) = a_y . x: R1 knows the reals' classes, R2 the fakes'."""
+    a = Tensor(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    x = Tensor(np.zeros((2, 2)))
+    y, y_fake = Tensor(np.array([0, 0])), Tensor(np.array([1, 1]))
+    terms = penalty("zero-centred", 1.0)(
+        lambda x: (F.embedding(y, a) * x).sum(axis=1),
+        x,
+        x,
+        of_fake=lambda x: (F.embedding(y_fake, a) * x).sum(axis=1),
+    )
+    assert terms["loss_r1"].item() == 2.5 and terms["loss_r2"].item() == 12.5

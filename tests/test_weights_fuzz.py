@@ -124,6 +124,23 @@ def test_random_programs(file: Path, program: list[bytes]) -> None:
     attempt(file, packed(body, {"0": bytes(24)}))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_many_random_mutants(file: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    body, storages = dump(TREE)
+    kinds = ["flip", "set", "cut", "insert", "copy"]
+    for _ in range(1000):
+        steps = [
+            (kinds[rng.integers(5)], int(rng.integers(2**16)), int(rng.integers(12)))
+            for _ in range(rng.integers(1, 6))
+        ]
+        attempt(file, mutate(UNSEALED, steps))
+        attempt(file, packed(mutate(body, steps), storages))
+        pieces = b"".join(PIECES[i] for i in rng.integers(len(PIECES), size=rng.integers(1, 30)))
+        attempt(file, packed(b"\x80\x02" + pieces + b".", {"0": bytes(24)}))
+
+
 @given(noise=st.binary(max_size=200))
 def test_noise(file: Path, noise: bytes) -> None:
     for data in (noise, b"PK\x03\x04" + noise, packed(noise), packed(b"\x80\x02" + noise + b".")):

@@ -92,10 +92,13 @@ def describe_preset(name: str) -> tuple[dict[str, Any], list[str]]:
     game = gans.make(name)
     lines = [f"{name}: {headline(type(game))}", "", "options (-o key=value)"]
     lines += [f"  {key:<12} {value}" for key, value in options.items()]
+    told = game.facts()
+    lines += ["", *(f"{key}: {value}" for key, value in told.items())] if told else []
     for net_name, net in game.networks.items():
         lines += ["", *parameter_table(net_name, net)]
     counts = {net_name: net.num_parameters() for net_name, net in game.networks.items()}
-    return {"preset": name, "options": options, "parameters": counts}, lines
+    facts = {"preset": name, "options": options, "parameters": counts, "facts": told}
+    return facts, lines
 
 
 def headline(game: type) -> str:

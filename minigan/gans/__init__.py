@@ -10,11 +10,13 @@ from minigan.gans.acgan import ACGAN
 from minigan.gans.began import BEGAN
 from minigan.gans.biggan import BigGAN
 from minigan.gans.cgan import CGAN
+from minigan.gans.cyclegan import CycleGAN
 from minigan.gans.dcgan import DCGAN
 from minigan.gans.game import Game, Player
 from minigan.gans.infogan import InfoGAN
 from minigan.gans.lsgan import LSGAN
 from minigan.gans.pacgan import PacGAN
+from minigan.gans.pix2pix import Pix2Pix
 from minigan.gans.projection import Projection
 from minigan.gans.r1gan import R1GAN
 from minigan.gans.sagan import SAGAN
@@ -57,6 +59,11 @@ PRESETS: dict[str, tuple[type[Game], dict[str, Any]]] = {
     "began": (BEGAN, {}),
     "pacgan": (PacGAN, {}),
     "unrolled": (UnrolledGAN, {}),
+    "pix2pix": (Pix2Pix, {}),
+    "pix2pix128": (Pix2Pix, {"size": 128, "width": 24, "width_d": 24}),
+    "cyclegan": (CycleGAN, {}),
+    "cyclegan128": (CycleGAN, {"size": 128, "blocks": 6, "width": 16, "width_d": 24}),
+    "cyclegan64": (CycleGAN, {"size": 64, "blocks": 3, "width": 16, "width_d": 24, "patch": 34}),
 }
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigan.backend import feed, find, to_device
-from minigan.errors import CheckpointError
+from minigan.errors import CheckpointError, UsageError
 from minigan.nn import Module, Parameter
 from minigan.optim import EMA, Optimizer
 from minigan.tensor import Tensor
@@ -73,6 +73,9 @@ class Game(ABC):
         `start` gets them as one batch of so many times the images.
     simultaneous : whether all players move along gradients at the same weights, instead of one
         after the other.
+    data : what a batch holds: "images", "pairs" and "unpaired" (a and b), or "labels".
+    directions : of a game that turns pictures into others: those that `translate` knows.
+    preview_columns : pictures in a row of a preview; None: about as many as there are rows.
     """
 
     name: str
@@ -86,6 +89,9 @@ class Game(ABC):
     batch: int = 64
     batches_per_step: int = 1
     simultaneous: bool = False
+    data: str = "images"
+    directions: tuple[str, ...] = ()
+    preview_columns: int | None = None
 
     def to(self, device: str) -> Game:
         """Move the game to a device: networks, averages, and what the optimizers remember."""
@@ -132,6 +138,12 @@ class Game(ABC):
         for average in self.ema.values():
             average.update()
 
+    def keep_previews(self, batches: Any) -> None:  # noqa: B027  (most preview noise)
+        """Keep what previews shall show of the data, from `batches.batch(0)` and those after it.
+
+        The loop calls it before the first picture, in each session of a run.
+        """
+
     @abstractmethod
     def preview(self) -> Arrays:
         """Return name -> images (N, C, H, W) in [-1, 1] from fixed noise.
@@ -151,6 +163,33 @@ class Game(ABC):
     @abstractmethod
     def noise(self, rng: np.random.Generator, n: int) -> Array:
         """Return n draws of the noise that `sample` takes."""
+
+    def translate(
+        self,
+        images: Array,
+        direction: str | None = None,
+        *,
+        net: str = "ema",
+        mode: str | None = None,
+        seed: int = 0,
+    ) -> Array:
+        """Turn pictures (N, C, H, W) in [-1, 1], of any size, into others; each by itself.
+
+        Parameters
+        ----------
+        direction : one of `directions`, such as "AtoB"; None: the first.
+        net : "ema" (the raw weights if there is no average) or "raw".
+        mode : statistics of norms; see the game's file.
+        seed : of what is random in it, the same for each picture.
+        """
+        raise UsageError(
+            f"{self.name}: this GAN does not turn pictures into others",
+            fix="draw from it with `sample`, or train one of pairs or of two kinds of pictures",
+        )
+
+    def facts(self) -> dict[str, str]:
+        """What `minigan info` shall say besides the options and the parameters."""
+        return {}
 
     @property
     def optimizers(self) -> dict[str, Optimizer]:

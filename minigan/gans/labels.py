@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -79,13 +79,13 @@ class LabelGame(Game):
         """In which the networks compute."""
         return self.players[0].parameters[0].dtype
 
-    def condition(
-        self, labels: Array, edges: Array | None = None, instances: Array | None = None
-    ) -> Tensor:
-        """The map as the networks see it: (N, classes + unknown + edges, H, W).
+    def condition(self, maps: Any) -> Tensor:
+        """The maps as the networks see it: (N, classes + unknown + edges, H, W).
 
-        Without `edges` they are those of the instances, and without instances those of the labels.
+        maps : a batch, or `Maps`. Without `edges` they are those of the instances, and without
+            instances those of the labels.
         """
+        labels, edges, instances = maps.labels, maps.edges, maps.instances
         check_maps(labels, self.classes, self.unknown, self.name)
         map_ = self.tensor(labels)
         n, height, width = map_.shape
@@ -119,8 +119,8 @@ class LabelGame(Game):
     # Pictures ------------------------------------------------------------------------------------
 
     @abstractmethod
-    def draw(self, net: str, condition: Tensor, z: Array, instances: Array | None) -> Tensor:
-        """Images of maps that `condition` made; `net` is "ema" or "raw"."""
+    def draw(self, net: str, z: Array, maps: Maps) -> Tensor:
+        """Images of maps in the styles z; `net` is "ema" or "raw"."""
 
     @abstractmethod
     def painter(self, net: str) -> Any:
@@ -140,11 +140,13 @@ class LabelGame(Game):
         mode: str = "eval",
         edges: Array | None = None,
         instances: Array | None = None,
+        photos: Array | None = None,
     ) -> Array:
         """Images (N,C,H,W) in [-1, 1] of label maps `labels` (N,H,W) of any size.
 
         mode : "eval", or "batch" (see minigan/gans/sampling.py).
         edges, instances : (N,1,H,W) and (N,H,W), for games that use them.
+        photos : (N,C,H,W) in [-1, 1], for games that take styles of objects from them.
         """
         if labels is None:
             raise UsageError(
@@ -159,10 +161,8 @@ class LabelGame(Game):
             step = len(z) if mode == "batch" else _CHUNK
             for i in range(0, len(z), step):
                 part = slice(i, i + step)
-                e = None if edges is None else edges[part]
-                o = None if instances is None else instances[part]
-                condition = self.condition(labels[part], e, o)
-                images.append(self.draw(net, condition, z[part], o).numpy())
+                maps = Maps(labels, edges, instances, photos).part(part)
+                images.append(self.draw(net, z[part], maps).numpy())
         return np.concatenate(images)
 
     def render(
@@ -203,17 +203,16 @@ class LabelGame(Game):
 
     def preview(self) -> dict[str, Array]:
         """Pictures of the examples; "compare" has the map, the picture and the photo in a row."""
-        maps, photos, edges, instances = self._examples()
-        z = self.fixed_noise[: len(maps)]
-        given = {"labels": maps, "edges": edges, "instances": instances}
+        maps = self._examples()
+        z, given = self.fixed_noise[: len(maps.labels)], maps._asdict()
         grids = {"fakes": self.sample(z, net="raw", **given)}
         if self.ema:
             grids["fakes-ema"] = self.sample(z, net="ema", **given)
         row = [grids.get("fakes-ema", grids["fakes"])]
         if self.class_colours is not None and row[0].shape[1] == 3:
-            row.insert(0, coloured(maps, self.class_colours))
-        if photos is not None:
-            row.append(photos)
+            row.insert(0, coloured(maps.labels, self.class_colours))
+        if maps.photos is not None:
+            row.append(maps.photos)
         return grids | ({"compare": np.concatenate(row, 3)} if len(row) > 1 else {})
 
     def fix_previews(self, count: int) -> None:
@@ -229,16 +228,27 @@ class LabelGame(Game):
             for (top, left), class_ in zip(places, ids, strict=True):
                 map_[(rows >= top) & (columns >= left)] = class_
 
-    def _examples(self) -> tuple[Array, Array | None, Array | None, Array | None]:
+    def _examples(self) -> Maps:
         if self.examples is None:
-            return self.fixed_maps, None, None, None
-        known = slice(len(self.fixed_noise))
-        rest = (getattr(self.examples, name, None) for name in ("photos", "edges", "instances"))
-        photos, edges, instances = (None if part is None else part[known] for part in rest)
-        return self.examples.labels[known], photos, edges, instances
+            return Maps(self.fixed_maps, None, None, None)
+        found = (getattr(self.examples, name, None) for name in Maps._fields)
+        return Maps(*found).part(slice(len(self.fixed_noise)))
 
 
 # Parts -------------------------------------------------------------------------------------------
+
+
+class Maps(NamedTuple):
+    """Label maps (N,H,W), and what may be known beside them."""
+
+    labels: Array
+    edges: Array | None  # (N,1,H,W)
+    instances: Array | None  # (N,H,W)
+    photos: Array | None  # (N,C,H,W)
+
+    def part(self, which: slice) -> Maps:
+        """Some of them."""
+        return Maps(*(None if field is None else field[which] for field in self))  # type: ignore
 
 
 def check_maps(maps: Array, classes: int, unknown: bool, name: str) -> None:

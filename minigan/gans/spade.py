@@ -36,7 +36,7 @@ from minigan.backend import Array
 from minigan.errors import UsageError
 from minigan.gans import multiscale
 from minigan.gans.checks import check_choice
-from minigan.gans.labels import LabelGame, Losses, crop_to, pad_to_multiple
+from minigan.gans.labels import LabelGame, Losses, Maps, crop_to, pad_to_multiple
 from minigan.gans.two_player import probability
 from minigan.losses import adversarial, feature_matching
 from minigan.nn import init
@@ -221,7 +221,7 @@ class Spade(LabelGame):
         self.D = multiscale.SpadeDiscriminator(k + channels, width_d, layers, scales)
         self.nz, self.scales = nz if start == "noise" else 0, scales
         self.matching, self.perceptual_weight, self.fresh = feature_matching, perceptual, fresh
-        self.loss = adversarial(loss)
+        self.loss = adversarial(loss, **({"scale": 1.0} if loss == "lsgan" else {}))
         self.networks = {"G": self.G, "D": self.D} | self.more_networks(size, channels, width)
         for net in self.networks.values():
             init.spade_(net)
@@ -245,8 +245,7 @@ class Spade(LabelGame):
     def start(self, batch: Any) -> None:
         """Keep the photos and the maps."""
         self.real = self.tensor(batch.images).astype(self.dtype)
-        edges, instances = getattr(batch, "edges", None), getattr(batch, "instances", None)
-        self.m = self.condition(batch.labels, edges, instances)
+        self.m = self.condition(batch)
 
     def g_losses(self) -> Losses:
         """L_G: hinge, feature matching, and what a subclass has."""
@@ -289,6 +288,6 @@ class Spade(LabelGame):
     def painter(self, net: str) -> Any:
         return self.ema["G"].module if net == "ema" and self.ema else self.G
 
-    def draw(self, net: str, condition: Tensor, z: Array, instances: Array | None) -> Tensor:
+    def draw(self, net: str, z: Array, maps: Maps) -> Tensor:
         code = self.tensor(z).astype(self.dtype) if self.nz else None
-        return self.painter(net)(condition, code)
+        return self.painter(net)(self.condition(maps), code)

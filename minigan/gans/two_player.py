@@ -191,7 +191,12 @@ class TwoPlayer(Game):
         self.log |= self.belief(on_real, on_fake)
         losses = self.loss.d(on_real, on_fake)
         if self.penalty.due(self.turns_made):
-            losses |= self.penalty(lambda x: self.judge(x, self.y), real, fake)
+            losses |= self.penalty(
+                lambda x: self.judge(x, self.y),
+                real,
+                fake,
+                of_fake=lambda x: self.judge(x, self.y_fake),
+            )
         return losses
 
     def g_losses(self) -> Losses:

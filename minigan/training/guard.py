@@ -51,7 +51,8 @@ class Guard:
         """Remember what replaying the step needs."""
         self._batch, self._at_start = batch, random.state()
         if self.on_nan == "skip":
-            nets = self.game.networks.values()
+            parts = self.game.parts().values()
+            nets = [part for part in parts if isinstance(part, Module)]
             buffers = [buffer for net in nets for _, buffer in net.named_buffers()]
             self._buffers = [(buffer, buffer.data.copy()) for buffer in buffers]
 

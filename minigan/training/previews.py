@@ -49,12 +49,12 @@ class Previews:
         if step == 0 and reals is not None:
             self._save("reals.png", reals[:64])
         for name, images in grids.items():
-            self._save(f"{name}-{step:06d}.png", images)
+            self._save(f"{name}-{step:06d}.png", images, self.game.preview_columns)
         return f"samples/{next(iter(grids))}-{step:06d}.png", _diversity(reals, grids.get("fakes"))
 
-    def _save(self, name: str, images: npt.NDArray[Any]) -> None:
+    def _save(self, name: str, images: npt.NDArray[Any], columns: int | None = None) -> None:
         scale = min(4, max(1, _READABLE // images.shape[-1]))
-        save_png(self.run.samples / name, image_grid(images, scale=scale))
+        save_png(self.run.samples / name, image_grid(images, columns, scale))
 
 
 def _diversity(real: npt.NDArray[Any] | None, fake: npt.NDArray[Any] | None) -> dict[str, float]:

@@ -155,6 +155,7 @@ class Session:
         self.run.write_config(self.config)
         self.display.begin(step, self.last)
         self._step = self._pictured = step
+        self.game.keep_previews(self.batches)
         if step == 0:
             self._picture(0, self.batches.batch(0))
         return step

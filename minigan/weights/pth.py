@@ -69,7 +69,7 @@ def load_pth(path: Path | str) -> Any:
     try:
         if path.exists() and not path.is_file():
             raise CheckpointError(f"{path} is no file", fix="give the .pth file itself")
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:  # a buffer would make a second copy
             check_format(path, file.read(512))
             file.seek(0)
             data = file.read()
