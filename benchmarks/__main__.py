@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 SECONDS = {"layers": 190, "ops": 75, "steps": 150, "memory": 75, "overhead": 45}
@@ -66,6 +67,15 @@ def parser() -> argparse.ArgumentParser:
     gpu.add_argument("--inside", help=argparse.SUPPRESS)  # one section, in a process of its own
     gpu.add_argument("--seconds", type=_positive, help=argparse.SUPPRESS)
     _add_quality(commands)
+    gallery = commands.add_parser("gallery", help="train, measure and picture every GAN on MNIST")
+    gallery.add_argument("--only", metavar="PRESETS", help="like dcgan,cgan")
+    gallery.add_argument("--minutes", type=_positive, default=4.5, help="default: %(default)s")
+    gallery.add_argument(
+        "--runs", type=Path, default=Path("runs/gallery"), help="default: %(default)s"
+    )
+    gallery.add_argument(
+        "--save", metavar="NAME", help="write benchmarks/results/NAME.json and NAME.md"
+    )
     commands.add_parser("quiet", help="only check whether the machine is quiet")
     return main
 
@@ -135,6 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return gpu.measure(options)
     set_environment(options)
+    if options.command == "gallery":
+        from benchmarks import gallery
+
+        return gallery.main(options)
     if options.command == "quality":
         from benchmarks import quality
 
