@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import minigan as mg
+from minigan import gans
 from minigan.cli import app
 from minigan.cli.sample import between
 from minigan.training import RunFolder
@@ -473,3 +474,10 @@ def test_a_closed_pipe_is_no_error(trained: Path) -> None:
     assert "Traceback" not in process.stderr.read()
     process.wait()
     process.stderr.close()
+
+
+def test_info_alone_lists_the_presets(cli: Cli) -> None:
+    code, out, _ = cli("info")
+    lines = out.splitlines()
+    assert code == 0 and len(lines) == len(gans.PRESETS)
+    assert lines[0].startswith("dcgan ") and all(": " in line for line in lines)

@@ -21,18 +21,21 @@ from minigan import gans, nn, optim, random
 from minigan.data import Batches, Dataset
 from minigan.errors import MiniganError, NumericError, UsageError
 from minigan.gans import Game, Player
+from minigan.gans.two_player import TwoPlayer
 from minigan.tensor import Tensor
 from minigan.training import RunFolder, train
 from minigan.training.guard import Guard
 from minigan.training.recorded import RecordedSteps, can_be_recorded
 from minigan.training.step import EagerSteps
 
+TWO_PLAYERS = [name for name, (game, _) in gans.PRESETS.items() if issubclass(game, TwoPlayer)]
 STEPS = 5  # three as they are written, then two by the graph
 
 
-def pictures(side: int, count: int = 64) -> Dataset:
+def pictures(side: int, channels: int = 1, count: int = 64) -> Dataset:
     rng = np.random.default_rng(0)
-    return Dataset("noise", rng.integers(0, 256, (count, 1, side, side), dtype=np.uint8))
+    images = rng.integers(0, 256, (count, channels, side, side), dtype=np.uint8)
+    return Dataset("noise", images, np.arange(count) % 10, tuple("0123456789"))
 
 
 class Small(Game):
@@ -69,7 +72,7 @@ def played(
     """The figures of some steps, the state after them, and that of the random streams."""
     mg.manual_seed(3)
     game = make().to(NAME)
-    data = pictures(game.image_shape[1])
+    data = pictures(game.image_shape[1], game.image_shape[0])
     play = kind(game, Guard(game))
     figures = []
     for step, size in enumerate(sizes or [4] * STEPS):
@@ -103,6 +106,15 @@ def gan(preset: str, **options: Any) -> Callable[[], Game]:
 )
 def test_a_gan(make: Callable[[], Game]) -> None:
     check_same(make, [4] * STEPS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", TWO_PLAYERS)
+def test_every_gan_with_two_players(preset: str) -> None:
+    small = {"width": 4, "previews": 4}
+    check_same(
+        lambda: gans.make(preset, **{k: v for k, v in small.items() if k in gans.options(preset)})
+    )
 
 
 def test_a_lazy_penalty() -> None:

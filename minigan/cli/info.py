@@ -12,10 +12,10 @@ from minigan.errors import UsageError, did_you_mean
 
 
 @click.command()
-@click.argument("what", metavar="RUN|PRESET|CKPT|env")
+@click.argument("what", metavar="[RUN|PRESET|CKPT|env]", default="presets")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info(what: str, as_json: bool) -> None:
-    """Describe a run folder, a preset, a checkpoint file, or this machine (env).
+    """Describe a run folder, a preset, a checkpoint file or this machine (env); or list presets.
 
     Of checkpoints only the header is read, however large they are.
     """
@@ -28,6 +28,8 @@ def describe(what: str) -> tuple[dict[str, Any], list[str]]:
     from minigan import gans
 
     path = Path(what)
+    if what == "presets":
+        return list_presets()
     if what == "env":
         return describe_machine()
     if what in gans.PRESETS:
@@ -40,6 +42,14 @@ def describe(what: str) -> tuple[dict[str, Any], list[str]]:
         f"'{what}' is no run, preset or checkpoint{did_you_mean(what, [*gans.PRESETS, 'env'])}",
         fix=f"presets are {', '.join(gans.PRESETS)}; or give a path, or env",
     )
+
+
+def list_presets() -> tuple[dict[str, Any], list[str]]:
+    """Each preset with the first line of its file."""
+    from minigan import gans
+
+    told = {name: headline(game) for name, (game, _) in gans.PRESETS.items()}
+    return told, [f"{name:<16} {what}" for name, what in told.items()]
 
 
 def describe_machine() -> tuple[dict[str, Any], list[str]]:
