@@ -253,7 +253,9 @@ def test_dataset_checks_and_describes_itself() -> None:
 
 
 def test_list_and_info(tmp_path: Path) -> None:
-    assert [s.name for s in data.list_sets()] == ["mnist", "fashion-mnist", "kmnist", "digits"]
+    known = ["mnist", "fashion-mnist", "kmnist", "digits"]
+    known += ["facades", "camvid", "summer2winter", "scenes"]
+    assert [s.name for s in data.list_sets()] == known
     facts = data.info("mnist")
     assert facts.place == ""
     assert facts.download_bytes == 11_594_722

@@ -22,6 +22,7 @@ from minigan.cli.convert import convert
 from minigan.cli.data import data
 from minigan.cli.evaluate import evaluate
 from minigan.cli.info import info
+from minigan.cli.paint import paint
 from minigan.cli.report import report
 from minigan.cli.sample import sample
 from minigan.cli.train import train
@@ -61,6 +62,7 @@ def app() -> None:
     minigan evaluate runs/00000-dcgan-digits-s0
     minigan report runs/00000-dcgan-digits-s0
     minigan convert latest_net_G.pth G.safetensors
+    minigan paint                           label maps into pictures, in the browser
     """
 
 
@@ -71,6 +73,7 @@ app.add_command(info)
 app.add_command(data)
 app.add_command(report)
 app.add_command(convert)
+app.add_command(paint)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -34,7 +34,10 @@ def list_(data_root: str | None, as_json: bool) -> None:
         return
     for one in found:
         size = one.download_bytes / 1e6
-        place = one.place or f"not here: minigan data get {one.name} ({size:.0f} MB)"
+        missing = f"not here: minigan data get {one.name} ({size:.0f} MB)"
+        if not one.mirrors:
+            missing = "not here, and cannot be downloaded: minigan data get says where to put it"
+        place = one.place or missing
         click.echo(f"{one.name:<15} {one.counts['train']:>7,} images   {place}")
 
 
@@ -59,9 +62,10 @@ def get(name: str, as_json: bool) -> None:
 def info(source: str, data_root: str | None, as_json: bool) -> None:
     """Say what is in a dataset: images, sizes, classes, where it comes from."""
     from minigan.data import info as named_info
+    from minigan.data.picture_sets import PICTURE_SETS
     from minigan.data.sets import NAMED_SETS
 
-    if source in NAMED_SETS:
+    if source in NAMED_SETS or source in PICTURE_SETS:
         facts: dict[str, Any] = dataclasses.asdict(named_info(source, data_root))
     else:
         facts = folder_facts(source)
@@ -78,13 +82,18 @@ def info(source: str, data_root: str | None, as_json: bool) -> None:
 
 @data.command()
 @click.argument("source", metavar="NAME|DIR")
+@click.option("--pairs", is_flag=True, help="The pictures of a folder are pairs side by side.")
 @_root
 @_json
-def check(source: str, data_root: str | None, as_json: bool) -> int:
-    """Verify checksums of a named dataset, or every picture of a folder."""
+def check(source: str, pairs: bool, data_root: str | None, as_json: bool) -> int:
+    """Verify checksums of a named dataset, or every picture of a folder.
+
+    Where pictures come in twos (photo and label, A and B, trainA and trainB) also that they fit
+    together: partners, sizes, channels, class numbers. Names file, pixel and value.
+    """
     from minigan.data import check as verify
 
-    states = verify(source, data_root, progress_printer("pictures", 1))
+    states = verify(source, data_root, progress_printer("pictures", 1), pairs=pairs)
     bad = [state for state in states if state.state != "ok"]
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(state) for state in states]))
@@ -94,6 +103,24 @@ def check(source: str, data_root: str | None, as_json: bool) -> int:
             click.echo(f"{state.state:<8} {state.path or state.name}{reason}")
         click.echo(f"{len(bad)} of the files are not usable" if bad else "all is well")
     return 4 if bad else 0
+
+
+@data.command("make-pairs")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.argument("out", metavar="OUT")
+@click.option("--size", type=click.IntRange(1), help="Side of each half.  [as the pictures are]")
+@_json
+def make_pairs(a: str, b: str, out: str, size: int | None, as_json: bool) -> None:
+    """Join the pictures of folders A and B that have the same names: A left, B right."""
+    from minigan.data import make_pairs as join
+
+    pair = None if size is None else (size, size)
+    count = join(a, b, out, size=pair, step=progress_printer("pairs", 1))
+    if as_json:
+        click.echo(json.dumps({"pairs": count, "folder": out}))
+    else:
+        click.echo(f"{count} pairs are in {out}")
 
 
 @data.command()
@@ -140,6 +167,8 @@ def folder_facts(source: str) -> dict[str, Any]:
         common = sizes.most_common(5)
         facts["sizes"] = {f"{width}x{height}": count for (width, height), count in common}
         facts["other_sizes"] = len(dataset) - sum(count for _, count in common)
+    if dataset.labels is None and dataset.classes:
+        facts["classes"] = list(dataset.classes)
     if dataset.labels is not None:
         counts = Counter(dataset.labels.tolist())
         names = dataset.classes or tuple(str(i) for i in sorted(counts))

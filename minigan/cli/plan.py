@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import click
 
-from minigan.data import Batches
+from minigan.data.ordered import Ordered
 from minigan.gans import Game
 from minigan.training.budget import Budget
 from minigan.training.environment import peak_memory_mb
@@ -21,7 +21,7 @@ _STEPS = 4  # the first one compiles kernels and does not count
 
 
 def dry_run(
-    game: Game, batches: Batches, config: dict[str, Any], stream: IO[str], as_json: bool
+    game: Game, batches: Ordered[Any], config: dict[str, Any], stream: IO[str], as_json: bool
 ) -> None:
     """Print the plan. Nothing is written."""
     for name, net in game.networks.items():
@@ -55,7 +55,7 @@ def parameter_table(name: str, net: Any) -> list[str]:
     return lines + [f"  {n:<{width}}  {shape:<18}{size:>12,}" for n, shape, size in rows]
 
 
-def time_steps(game: Game, batches: Batches) -> float:
+def time_steps(game: Game, batches: Ordered[Any]) -> float:
     """Play a few steps and return the median time of one."""
     play, times = EagerSteps(game, Guard(game)), []
     for step in range(_STEPS):

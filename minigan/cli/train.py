@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from minigan.errors import CheckpointError, UsageError
+from minigan.cli.train_data import (
+    classes_option,
+    data_name,
+    described,
+    load_data,
+    make_batches,
+)
+from minigan.errors import UsageError
 
 if TYPE_CHECKING:
     from minigan.data import Dataset
@@ -23,6 +30,9 @@ _STEPS, _DATA = 1000, "digits"
 @click.argument("preset", required=False)
 @click.option("--data", metavar="NAME|DIR", help="Dataset, or a folder of pictures.  [digits]")
 @click.option("--data-root", metavar="DIR", help="Where to look for named datasets first.")
+@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Of pairs.  [AtoB]")
+@click.option("--jitter", type=click.FloatRange(1, 2), help="Of pairs: enlarge, then cut.")
+@click.option("--flip/--no-flip", default=None, help="Of pairs: mirror half of them.  [flip]")
 @click.option("--steps", type=click.IntRange(0), help="Budget in steps.  [1000]")
 @click.option("--minutes", type=click.FloatRange(0), help="Budget in minutes.")
 @click.option("--kimg", type=click.FloatRange(0), help="Budget in thousands of images.")
@@ -73,7 +83,9 @@ def planned(given: dict[str, Any]) -> dict[str, Any]:
 
     preset = given["preset"]
     defaults = gans.options(preset)
-    changed = overrides(preset, given["pairs"], defaults)
+    game, changed = gans.PRESETS[preset][0], overrides(preset, given["pairs"], defaults)
+    data = data_name(given["data"] or _DATA)
+    defaults |= classes_option(game, defaults, changed, data, given["data_root"])
     budget = {name: given[name] for name in ("steps", "minutes", "kimg")}
     if all(value is None for value in budget.values()):
         budget["steps"] = _STEPS
@@ -82,8 +94,8 @@ def planned(given: dict[str, Any]) -> dict[str, Any]:
         "preset": preset,
         "options": defaults | changed,
         "overrides": changed,
-        "data": {"name": data_name(given["data"] or _DATA)},
-        "batch": given["batch"] or gans.PRESETS[preset][0].batch,
+        "data": described(given, game, data),
+        "batch": given["batch"] or game.batch,
         "seed": given["seed"] or 0,
         "budget": budget,
         "on_nan": given["on_nan"] or "stop",
@@ -96,7 +108,8 @@ def resumed(given: dict[str, Any]) -> tuple[dict[str, Any], RunFolder]:
     """The configuration of an old run; the budget, --on-nan and --evaluate may be new."""
     from minigan.training.rundir import RunFolder
 
-    for name in ("preset", "data", "batch", "seed", "name", "pairs"):
+    fixed = "preset", "data", "direction", "jitter", "flip", "batch", "seed", "name", "pairs"
+    for name in fixed:
         if given[name] not in (None, ()):
             shown = {"preset": "PRESET", "pairs": "-o"}.get(name, f"--{name}")
             raise UsageError(
@@ -119,19 +132,13 @@ def resumed(given: dict[str, Any]) -> tuple[dict[str, Any], RunFolder]:
     return config, run
 
 
-def data_name(text: str) -> str:
-    """Folders as absolute paths, so that a resume finds them from anywhere."""
-    from minigan.data.places import existing_folder
-    from minigan.data.sets import NAMED_SETS
-
-    return text if text in NAMED_SETS else str(existing_folder(text).absolute())
-
-
 def command(given: dict[str, Any]) -> str:
     """The command that makes this run again."""
     parts = ["minigan", "train", given["preset"]]
     for name in (
         "data",
+        "direction",
+        "jitter",
         "steps",
         "minutes",
         "kimg",
@@ -145,6 +152,8 @@ def command(given: dict[str, Any]) -> str:
             value = given[name]
             value = f"{value:g}" if isinstance(value, float) else str(value)
             parts += [f"--{name.replace('_', '-')}", value]
+    if given["flip"] is not None:
+        parts.append("--flip" if given["flip"] else "--no-flip")
     for pair in given["pairs"]:
         parts += ["-o", pair]
     return shlex.join(parts)
@@ -157,7 +166,7 @@ def start(config: dict[str, Any], run: RunFolder | None, given: dict[str, Any]) 
     """Build the game and its data, train, and say how it ended; returns the exit code."""
     import minigan as mg
     from minigan import gans
-    from minigan.data import Batches, Prefetch
+    from minigan.data import Prefetch
     from minigan.training import loop
     from minigan.training.rundir import RunFolder
 
@@ -166,7 +175,7 @@ def start(config: dict[str, Any], run: RunFolder | None, given: dict[str, Any]) 
     mg.manual_seed(config["seed"])
     game = gans.make(config["preset"], **config["options"]).to(device)
     dataset = load_data(config, game, given["data_root"])
-    batches = Batches(dataset, config["batch"] * game.batches_per_step, config["seed"])
+    batches = make_batches(dataset, config, game)
     if given["dry_run"]:
         from minigan.cli.plan import dry_run
 
@@ -219,24 +228,6 @@ def choose_device(wanted: str) -> tuple[str, str]:
         return find("cuda").name, " (auto)"
     except ResourceError:
         return "cpu", " (auto)"
-
-
-def load_data(config: dict[str, Any], game: Game, root: str | None) -> Dataset:
-    """Load what config["data"] names in the size of the game's images."""
-    from minigan import data
-
-    described = config["data"]
-    channels, height, width = game.image_shape
-    dataset = data.load(described["name"], size=(height, width), channels=channels, root=root)
-    now = {"images": len(dataset), "fingerprint": dataset.fingerprint}
-    if described.get("fingerprint", now["fingerprint"]) != now["fingerprint"]:
-        raise CheckpointError(
-            f"the data in {described['name']} is not what the run was started with",
-            why=f"{described['images']} images then, {now['images']} now, or other content",
-            fix="bring the data back, or start a new run",
-        )
-    described |= now
-    return dataset
 
 
 def evaluation(config: dict[str, Any], dataset: Dataset) -> dict[str, Any]:

@@ -7,6 +7,7 @@ MINIGAN_OFFLINE=1.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -17,15 +18,35 @@ from .dataset import Dataset
 from .fetch import Progress
 from .folder import CACHE_BYTES, MOST_DAMAGED, load_folder
 from .idx import read_idx
+from .landscapes import load_scenes
+from .layouts import Loader, layout
+from .picture_sets import PICTURE_SETS, find_set, not_here
 from .pixels import resized, size_pair, with_channels
 from .sets import NAMED_SETS, SPLITS, NamedSet
+from .views import ImagesOf, LabelDataset, PairDataset, UnpairedDataset
+
+KINDS = ("images", "pairs", "labels", "unpaired")
+DIRECTIONS = ("AtoB", "BtoA")
 
 _DIGITS_SEEDS = {"train": 0, "test": 1}
 
 
+@overload
+def load(name_or_dir: str | Path, *, kind: Literal["pairs"], **known: Any) -> PairDataset: ...
+@overload
+def load(name_or_dir: str | Path, *, kind: Literal["labels"], **known: Any) -> LabelDataset: ...
+@overload
 def load(
+    name_or_dir: str | Path, *, kind: Literal["unpaired"], **known: Any
+) -> UnpairedDataset: ...
+@overload
+def load(name_or_dir: str | Path, *, kind: str | None = None, **known: Any) -> Dataset: ...
+
+
+def load(  # type: ignore[misc]  # the overloads name the result, not all parameters
     name_or_dir: str | Path,
     *,
+    kind: str | None = None,
     split: str = "train",
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
@@ -36,14 +57,22 @@ def load(
     max_damaged: float = MOST_DAMAGED,
     cache_bytes: int = CACHE_BYTES,
     progress: Progress | None = None,
+    jitter: float = 1.0,
+    multiple: int = 1,
+    direction: str = "AtoB",
 ) -> Dataset:
     """Load a dataset by name or from a folder.
 
     Parameters
     ----------
-    name_or_dir : "mnist", "fashion-mnist", "kmnist", "digits" (procedural, needs no file), or a
-        folder: of PNG and JPEG pictures, with or without sub-folders that are classes, or of idx
-        files. A name of a set wins over a folder of that name; write "./mnist" for the folder.
+    name_or_dir : "mnist", "fashion-mnist", "kmnist", "digits" (procedural, needs no file),
+        "facades", "camvid", "summer2winter", "scenes" (procedural), or a folder: of PNG and JPEG
+        pictures, with or without sub-folders that are classes, of idx files, or in a layout of
+        `layouts`. A name of a set wins over a folder of that name; write "./mnist" for the folder.
+    kind : "images", "pairs" (PairDataset), "labels" (photos with label maps: LabelDataset) or
+        "unpaired" (UnpairedDataset). By default what the set is by nature: photos with label maps
+        if it has them, unpaired if it has trainA and trainB, else images. The images of pictures
+        that come in twos are the photos, or those of B.
     split : "train" or "test"; for a folder, the sub-folder of that name if there is one.
     size : side of the images, or (H, W). Small idx and procedural images get a margin of zeros up
         to 4/3 of their size (28 to 32) and are scaled beyond it; pictures from a folder are
@@ -56,6 +85,11 @@ def load(
     max_damaged : for a folder: the share of unusable pictures that are left out with a warning.
     cache_bytes : for a folder: memory for decoded pictures.
     progress : called as progress(file name, bytes so far, bytes in all) while downloading.
+    jitter : of pairs, labels and unpaired: pictures are stored so many times as large as `size`,
+        and batches show another part in each epoch (pix2pix: 286 / 256). 1 for evaluation.
+    multiple : of these: pictures are padded to a multiple of this, with a warning.
+    direction : of pairs and unpaired: "BtoA" exchanges A and B. Of pictures side by side A is the
+        left half, of photos with label maps the map.
 
     Raises
     ------
@@ -63,7 +97,14 @@ def load(
     UsageError : no such name or split.
     """
     _check_options(split, channels, limit)
+    _check_kind(kind, direction)
     pair = None if size is None else size_pair(size)
+    own = isinstance(name_or_dir, str) and PICTURE_SETS.get(name_or_dir)
+    if own or kind not in ("images", None) or _natural_kind(name_or_dir, split):
+        return _load_coupled(
+            name_or_dir, kind, split, pair, channels, root, limit, cache_bytes,
+            jitter, multiple, direction,
+        )  # fmt: skip
     if isinstance(name_or_dir, str) and name_or_dir in NAMED_SETS:
         known = NAMED_SETS[name_or_dir]
         dataset = _load_named(known, split, root, download, limit, progress)
@@ -96,6 +137,64 @@ def load(
     )
 
 
+def _load_coupled(
+    name_or_dir: str | Path,
+    kind: str | None,
+    split: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    root: str | Path | None,
+    limit: int | None,
+    cache_bytes: int,
+    jitter: float,
+    multiple: int,
+    direction: str,
+) -> Dataset:
+    """Pictures that come in twos, or the images alone of a set of such."""
+    known = PICTURE_SETS.get(str(name_or_dir))
+    kind = kind or (known.kind if known else _natural_kind(name_or_dir, split))
+    how = split, size, channels, jitter, multiple, limit, cache_bytes
+    if name_or_dir == "scenes":
+        return _as_kind(load_scenes(*how), kind, direction)
+    if name_or_dir in NAMED_SETS:
+        raise UsageError(f"{name_or_dir} has images alone, no {kind}")
+    folder = find_set(known, root) if known else places.existing_folder(name_or_dir)
+    if folder is None:
+        assert known is not None
+        raise not_here(known, root)
+    loader = Loader(folder, *how)
+    natural = known.kind if known else _natural_kind(folder, split)
+    which = natural if kind == "images" else kind
+    if which == "pairs":
+        return _as_kind(loader.pairs(), kind, direction)
+    if which == "unpaired":
+        return _as_kind(loader.unpaired(), kind, direction)
+    return _as_kind(loader.labels(), kind, direction)
+
+
+def _as_kind(dataset: Dataset, kind: str | None, direction: str) -> Dataset:
+    """A dataset as what is wanted of it, in the wanted direction."""
+    if kind == "images":
+        return ImagesOf(dataset)
+    if isinstance(dataset, LabelDataset) and kind in ("pairs", "unpaired"):
+        pairs = dataset.as_pairs()
+        known = {"split": pairs.split, "source": pairs.source}
+        dataset = pairs
+        if kind == "unpaired":
+            dataset = UnpairedDataset(pairs.name, pairs.a, pairs.b, pairs.frame, **known)
+    if direction == "BtoA" and isinstance(dataset, PairDataset | UnpairedDataset):
+        return dataset.turned()
+    return dataset
+
+
+def _natural_kind(name_or_dir: str | Path, split: str) -> str | None:
+    """What a folder is by its layout, if that is more than a folder of images."""
+    folder = Path(name_or_dir).expanduser()
+    if str(name_or_dir) in NAMED_SETS or not folder.is_dir():
+        return None
+    return {"labels": "labels", "two kinds": "unpaired"}.get(layout(folder, split))
+
+
 def _load_named(
     known: NamedSet,
     split: str,
@@ -108,7 +207,7 @@ def _load_named(
         return _make_digits(split, limit)
     files = known.files[split]
     tried = []
-    for place in places.search(known, root):
+    for place in places.search(known.name, root):
         if places.find_all(files, place):
             return _read_idx_pair(known.name, place, split, known, limit)
         missing = [file.name for file in files if not places.find(file, place)]
@@ -159,6 +258,16 @@ def _read_idx_pair(
     classes = known.classes if known else tuple(map(str, range(numbers.max(initial=-1) + 1)))
     images, numbers = images[:limit], numbers[:limit]
     return Dataset(name, images[:, None], numbers, classes, split=split, source=str(folder))
+
+
+def _check_kind(kind: str | None, direction: str) -> None:
+    if kind is not None and kind not in KINDS:
+        raise UsageError(
+            f"there is no kind of data '{kind}'{did_you_mean(kind, KINDS)}",
+            fix=f"use one of {', '.join(KINDS)}",
+        )
+    if direction not in DIRECTIONS:
+        raise UsageError(f"direction is '{direction}'", fix="use AtoB or BtoA")
 
 
 def _check_options(split: str, channels: int | None, limit: int | None) -> None:

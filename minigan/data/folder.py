@@ -45,6 +45,8 @@ class FolderDataset(Dataset):
     cache_bytes : how much memory decoded pictures may take; the rest is decoded each time.
     """
 
+    dtype: type[np.generic] = np.uint8
+
     def __init__(
         self,
         name: str,
@@ -82,17 +84,20 @@ class FolderDataset(Dataset):
 
     def raw(self, indices: Indices) -> Bytes:
         wanted = np.asarray(indices, np.intp)
-        out = np.empty((len(wanted), *self.image_shape), np.uint8)
+        out = np.empty((len(wanted), *self.image_shape), self.dtype)
         for row, index in enumerate(wanted):
             out[row] = self._picture(int(index))
         return out
 
+    def read(self, path: Path) -> Bytes:
+        """Decode one file: uint8 (C, H, W)."""
+        channels, height, width = self.image_shape
+        return read_picture(path, (height, width), channels)
+
     def _picture(self, index: int) -> Bytes:
         kept = self._kept.get(index)
         if kept is None:
-            channels, *size = self.image_shape
-            path = self.root / self.paths[index]
-            kept = read_picture(path, (size[0], size[1]), channels)
+            kept = self.read(self.root / self.paths[index])
             with self._lock:  # a prefetching thread may be here too
                 if len(self._kept) < self._room:
                     self._kept[index] = kept

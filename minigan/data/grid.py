@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from minigan.errors import ShapeError
 
-from .pixels import Bytes, to_uint8
+from .pixels import Bytes, to_uint8, with_channels
+from .views import LabelDataset, PairDataset
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,7 +79,17 @@ def to_pillow(picture: Bytes) -> Image.Image:
 
 
 def preview(dataset: Dataset, rows: int = 8, columns: int = 8, scale: int = 2) -> Image.Image:
-    """Return a picture of the first images of a dataset; with labels, each row is one class."""
+    """Return a picture of the first images of a dataset; with labels, each row is one class.
+
+    Of pairs, A and B stand side by side; of photos with label maps, the map and its photo.
+    """
+    pairs = dataset.as_pairs() if isinstance(dataset, LabelDataset) else dataset
+    if isinstance(pairs, PairDataset):
+        columns = columns // 2 * 2
+        first = np.arange(min(rows * columns // 2, len(pairs)))
+        a = pairs.frame.cut(with_channels(pairs.a.raw(first), pairs.image_shape[0]))
+        both = np.stack([a, pairs.raw(first)], 1).reshape(-1, *pairs.image_shape)
+        return to_pillow(image_grid(both, columns, scale))
     if dataset.labels is None or not dataset.classes:
         chosen = np.arange(min(rows * columns, len(dataset)))
     else:

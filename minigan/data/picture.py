@@ -40,6 +40,7 @@ _TURNS = {  # EXIF orientation -> what puts the picture upright
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_Box = tuple[float, float, float, float]
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 
@@ -49,6 +50,7 @@ def read_picture(
     size: tuple[int, int] | None = None,
     channels: int = 3,
     *,
+    half: int | None = None,
     limit: int = PIXEL_LIMIT,
 ) -> Bytes:
     """Return a picture as uint8 (channels, H, W).
@@ -59,6 +61,7 @@ def read_picture(
     size : (H, W): the picture is scaled until it just covers this (bicubic), then cut in the
         centre. None leaves it as it is.
     channels : 1 for grey (ITU-R BT.601), 3 for RGB.
+    half : 0 takes the left half alone, 1 the right half.
     limit : pictures of more pixels are refused before they are decoded.
 
     Raises
@@ -76,6 +79,9 @@ def read_picture(
             raise
         except Exception as error:  # decoders raise whatever they like on damaged data
             raise DataError(f"{name} is damaged: {error}", where=_where(source)) from None
+        if half is not None:
+            middle = picture.width // 2
+            picture = picture.crop((half * middle, 0, (half + 1) * middle, picture.height))
         if size is not None:
             picture = _cover(picture, size, name)
         pixels = np.asarray(picture)
@@ -99,6 +105,48 @@ def looks_complete(path: Path) -> bool:
         file.seek(max(0, file.tell() - 64))
         end = file.read().rstrip(b"\x00")
     return end.endswith(_JPEG_END if start == b"\xff\xd8" else _PNG_END)
+
+
+def picture_mode(source: Path) -> str:
+    """Return how Pillow calls what is stored ("L", "RGB", "P", ...), from the header alone."""
+    with _opened(source, source.name, PIXEL_LIMIT) as picture:
+        return picture.mode
+
+
+def read_numbers(source: Path) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return the stored numbers (H, W) of a grey or palette PNG, of 1, 8 or 16 bits.
+
+    Raises
+    ------
+    DataError : no PNG, damaged, or in colour: then there is no one number for a pixel.
+    """
+    with _opened(source, source.name, PIXEL_LIMIT) as picture:
+        one_number = picture.mode in ("1", "L", "P", "I", "I;16", "I;16B")
+        if picture.format != "PNG" or not one_number:
+            raise DataError(
+                f"{source.name} has no number for each pixel",
+                where=str(source),
+                why=f"it is {picture.format}, {picture.mode}; classes and instances are kept in "
+                "PNG files, grey or with a palette",
+                fix="save the class numbers as an 8-bit grey or palette PNG",
+            )
+        try:
+            return np.asarray(picture).astype(np.int32)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise DataError(f"{source.name} is damaged: {error}", where=str(source)) from None
+
+
+def cover_nearest(
+    numbers: np.ndarray[Any, np.dtype[Any]], size: tuple[int, int]
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """Scale and cut numbers (H, W) exactly as `read_picture` does photos, without mixing them."""
+    box = _covering_box(numbers.shape[1], numbers.shape[0], size)
+    height, width = size
+    across = (box[0] + (np.arange(width) + 0.5) * (box[2] - box[0]) / width).astype(np.intp)
+    down = (box[1] + (np.arange(height) + 0.5) * (box[3] - box[1]) / height).astype(np.intp)
+    return numbers[np.minimum(down, len(numbers) - 1)][:, np.minimum(across, numbers.shape[1] - 1)]
 
 
 def _opened(source: Path | BinaryIO, name: str, limit: int) -> Image.Image:
@@ -174,8 +222,14 @@ def _cover(picture: Image.Image, size: tuple[int, int], name: str) -> Image.Imag
             f"{name} is too small: {picture.width} x {picture.height} for {width} x {height}",
             why=f"it would have to be enlarged more than {_MOST_ENLARGED} times",
         )
-    # Half of what is left over, on each side; rounding must not lead out of the picture.
-    left = max(0.0, (picture.width - width / scale) / 2)
-    top = max(0.0, (picture.height - height / scale) / 2)
-    box = (left, top, picture.width - left, picture.height - top)
+    box = _covering_box(picture.width, picture.height, size)
     return picture.resize((width, height), Image.Resampling.BICUBIC, box=box)
+
+
+def _covering_box(width: int, height: int, size: tuple[int, int]) -> _Box:
+    """Left, top, right, bottom of the largest part in the centre with the proportions of `size`."""
+    scale = max(size[1] / width, size[0] / height)
+    # Half of what is left over, on each side; rounding must not lead out of the picture.
+    left = max(0.0, (width - size[1] / scale) / 2)
+    top = max(0.0, (height - size[0] / scale) / 2)
+    return left, top, width - left, height - top

@@ -13,7 +13,7 @@ from pathlib import Path
 from minigan.errors import DataError, UsageError, did_you_mean
 
 from .fetch import Progress, fetch
-from .sets import NAMED_SETS, NamedSet, SetFile
+from .sets import NAMED_SETS, PICTURE_SET_NAMES, NamedSet, SetFile
 
 
 def cache_folder() -> Path:
@@ -25,12 +25,12 @@ def cache_folder() -> Path:
     return base / "data"
 
 
-def search(known: NamedSet, root: str | Path | None) -> list[Path]:
-    """Return the folders where a set may lie, in the order of search."""
-    places = [Path(root) / known.name, Path(root)] if root is not None else []
+def search(name: str, root: str | Path | None) -> list[Path]:
+    """Return the folders where the set of a name may lie, in the order of search."""
+    places = [Path(root) / name, Path(root)] if root is not None else []
     if os.environ.get("MINIGAN_DATA"):
-        places.append(Path(os.environ["MINIGAN_DATA"]) / known.name)
-    return [*places, cache_folder() / known.name]
+        places.append(Path(os.environ["MINIGAN_DATA"]) / name)
+    return [*places, cache_folder() / name]
 
 
 def find(file: SetFile, place: Path) -> Path | None:
@@ -79,9 +79,10 @@ def not_to_be_had(known: NamedSet, tried: Sequence[str]) -> DataError:
 def named_set(name: str) -> NamedSet:
     """Return a named set; UsageError if there is none of that name."""
     if name not in NAMED_SETS:
+        names = *NAMED_SETS, *PICTURE_SET_NAMES
         raise UsageError(
-            f"there is no dataset '{name}'{did_you_mean(name, NAMED_SETS)}",
-            why=f"the named sets are {', '.join(NAMED_SETS)}; anything else must be a folder",
+            f"there is no dataset '{name}'{did_you_mean(name, names)}",
+            why=f"the named sets are {', '.join(names)}; anything else must be a folder",
         )
     return NAMED_SETS[name]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SPLITS = ("train", "test")
+PICTURE_SET_NAMES = ("facades", "camvid", "summer2winter", "scenes")  # see `picture_sets`
 
 
 @dataclass(frozen=True)

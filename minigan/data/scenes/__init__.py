@@ -28,8 +28,8 @@ from .light import SEASONS, TIMES
 from .maps import CLASSES, KINDS
 from .words import caption
 
-__all__ = ["CLASSES", "COLOURS", "KINDS", "SEASONS", "TIMES", "Scenes", "Style", "make", "render",
-           "style"]  # fmt: skip
+__all__ = ["CLASSES", "COLOURS", "KINDS", "SEASONS", "TIMES", "Scenes", "Style", "at", "make",
+           "render", "style"]  # fmt: skip
 
 Array = npt.NDArray[Any]
 
@@ -50,7 +50,7 @@ class Style:
     """How landscapes look, apart from what is where; every field is an array (N,).
 
     hour : 0 to 24. TIMES names some.
-    season : 0 to 4, a whole number in the middle of nothing but one of SEASONS.
+    season : 0 to 4, a circle: whole numbers are the middles of SEASONS.
     haze : how fast distance fades, about 0.4 to 1.6.
     light : where the light comes from if no sun is in the picture, -1 left to 1 right.
     texture : int64, which part of the textures is used.

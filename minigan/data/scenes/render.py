@@ -9,6 +9,7 @@ that somebody painted is rendered as well as one of ours.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,7 @@ class _Shot:
         self.side = np.where(
             self.has_sun, np.clip(3 * (self.sun_x - 0.5), -1, 1), styles.light[:, None, None]
         ).astype(np.float32)
-        rng = np.random.Generator(np.random.Philox(key=7))
-        offsets = rng.integers(0, noise.PLACES, (4096, 2))
+        offsets = _offsets()
         self.places = offsets[styles.texture % len(offsets)]
 
     def _sun(self) -> tuple[Array, Array, Array]:
@@ -100,11 +100,18 @@ def render(maps: Array, styles: Any) -> Array:
     return np.ascontiguousarray((colour * 255 + 0.5).astype(np.uint8).transpose(0, 3, 1, 2))
 
 
+@lru_cache(maxsize=1)
+def _offsets() -> Array:
+    """Where in the textures a picture may begin: (4096, 2), in random order."""
+    rng = np.random.Generator(np.random.Philox(key=7))
+    return rng.integers(0, noise.PLACES, (4096, 2))
+
+
 def _horizon(maps: Array) -> Array:
     """The height at which the ground begins, the mean over the columns, (N, 1, 1)."""
     ground = np.isin(maps, _GROUND)
     height = maps.shape[1]
-    columns = ground.any(1)
+    columns = np.any(ground, axis=1)
     first = np.where(columns, ground.argmax(1), 0).sum(1) / np.maximum(columns.sum(1), 1) / height
     first = np.where(columns.any(1), first, 0.6)
     return np.clip(first, 0.02, 0.95).astype(np.float32)[:, None, None]

@@ -27,10 +27,10 @@ def caption(kind: str, shares: Mapping[str, float], hour: float, season: float) 
         place += " below snowy mountains" if "snow" in there else " below mountains"
     elif "hill" in there:
         place += " before hills"
-    when = f"{phase(hour)} in {SEASONS[int(season) % 4]}"
+    when = f"{phase(hour)} in {SEASONS[int(season + 0.5) % 4]}"
     names = {"tree": "trees", "rock": "rocks", "flowers": "flowers", "cloud": "clouds"}
     things = [word for name, word in names.items() if name in there]
-    if "sun" in there or shares.get("sun", 0) > 0:
+    if shares.get("sun", 0) > 0:
         things.append("the moon" if phase(hour) == "at night" else "the sun")
     if not things:
         return f"{place} {when}"
