@@ -13,14 +13,17 @@ from minigan.gans.cgan import CGAN
 from minigan.gans.cyclegan import CycleGAN
 from minigan.gans.dcgan import DCGAN
 from minigan.gans.game import Game, Player
+from minigan.gans.gaugan import GauGAN
 from minigan.gans.infogan import InfoGAN
 from minigan.gans.lsgan import LSGAN
 from minigan.gans.pacgan import PacGAN
 from minigan.gans.pix2pix import Pix2Pix
+from minigan.gans.pix2pixhd import Pix2PixHD
 from minigan.gans.projection import Projection
 from minigan.gans.r1gan import R1GAN
 from minigan.gans.sagan import SAGAN
 from minigan.gans.sngan import SNGAN
+from minigan.gans.spade import Spade
 from minigan.gans.unrolled import UnrolledGAN
 from minigan.gans.vanilla import Vanilla
 from minigan.gans.wgan import WGAN
@@ -63,6 +66,16 @@ PRESETS: dict[str, tuple[type[Game], dict[str, Any]]] = {
     "pix2pix128": (Pix2Pix, {"size": 128, "width": 24, "width_d": 24}),
     "cyclegan": (CycleGAN, {}),
     "cyclegan128": (CycleGAN, {"size": 128, "blocks": 6, "width": 16, "width_d": 24}),
+    "pix2pixhd": (Pix2PixHD, {}),
+    "spade": (Spade, {}),
+    "spade64": (Spade, {"width": 16, "most": 64}),  # G has 0.9 million parameters
+    "spade128": (Spade, {"size": 128, "upsamplings": 6, "most": 96}),
+    "spade256": (
+        Spade,  # the paper's networks and rates
+        {"size": 256, "width": 64, "width_d": 64, "hidden": 128, "layers": 4}
+        | {"lr": 1e-4, "lr_d": 4e-4},
+    ),
+    "gaugan": (GauGAN, {"start": "noise"}),
     "cyclegan64": (CycleGAN, {"size": 64, "blocks": 3, "width": 16, "width_d": 24, "patch": 34}),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import minigan.functional as F
 from minigan import autograd, nn
-from minigan.gans.labels import crop_to, pad_to_multiple
+from minigan.gans.label_maps import crop_to, pad_to_multiple
 from minigan.gans.multiscale import half
 from minigan.tensor import Tensor
 

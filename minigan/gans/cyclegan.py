@@ -98,7 +98,7 @@ class CycleGAN(Translator):
                 fix="use pictures with as many channels, or lambda_id=0",
             )
 
-        def network(came: int, made: int) -> Module:
+        def network(came: int, made: int) -> UNet | ResNetGenerator:
             if generator == "resnet":
                 return ResNetGenerator(came, made, width, blocks, norm, dropout)
             return UNet(came, made, levels or levels_for(sides), width, norm, dropout)
@@ -111,7 +111,7 @@ class CycleGAN(Translator):
         self.channels_of = {"AtoB": of_a, "BtoA": of_b}
         self.lambda_a, self.lambda_b, self.lambda_id = lambda_a, lambda_b, lambda_id
         self.simultaneous = simultaneous
-        nets = {"G": self.G, "F": self.F, "D_A": self.D_A, "D_B": self.D_B}
+        nets: dict[str, Module] = {"G": self.G, "F": self.F, "D_A": self.D_A, "D_B": self.D_B}
         for net in nets.values():
             init.dcgan_(net)
         super().__init__(nets, ["G", "F"], (of_b, *sides), **self.recipe | recipe)

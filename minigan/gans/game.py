@@ -71,9 +71,13 @@ class Game(ABC):
     batch : images per step unless the user wants another number.
     batches_per_step : real batches that a step needs (a critic that moves five times sees five);
         `start` gets them as one batch of so many times the images.
+    data : what it learns from: "images", "pairs", "labels" (photos with label maps) or "unpaired".
+        `start` gets the Batch, PairBatch, LabelBatch or UnpairedBatch of minigan.data.
+    jitter : of all but images, unless the user wants another: pictures are enlarged by this factor
+        and cut at random.
+    class_colours : uint8 (classes, 3) in which to show label maps, if the data has some.
     simultaneous : whether all players move along gradients at the same weights, instead of one
         after the other.
-    data : what a batch holds: "images", "pairs" and "unpaired" (a and b), or "labels".
     directions : of a game that turns pictures into others: those that `translate` knows.
     preview_columns : pictures in a row of a preview; None: about as many as there are rows.
     """
@@ -88,8 +92,10 @@ class Game(ABC):
     device: str = "cpu"
     batch: int = 64
     batches_per_step: int = 1
-    simultaneous: bool = False
     data: str = "images"
+    jitter: float = 1.0
+    class_colours: Array | None = None
+    simultaneous: bool = False
     directions: tuple[str, ...] = ()
     preview_columns: int | None = None
 

@@ -11,7 +11,9 @@ weather. E and G together are a variational autoencoder beside the GAN of spade.
 
 After training, z ~ N(0, 1) draws a style, and z = mu(photo) takes it from a picture.
 
-The authors' encoder works for images of 256 pixels and fails below. Here it halves photos until the
+The authors' encoder has instance norm, as here by default. It takes away how bright a photo is, and
+its colours, but for what borders give away: the argument against it in spade.py. `norm_e="none"`
+keeps them. The authors' encoder works for images of 256 pixels and fails below. Here it halves photos until the
 smallest maps have 4 to 7 pixels a side, at most six times; at 256 pixels that is the authors'.
 """
 
@@ -26,6 +28,7 @@ import minigan.functional as F
 from minigan import autograd, nn, random
 from minigan.backend import Array
 from minigan.errors import ShapeError
+from minigan.gans.checks import check_choice
 from minigan.gans.labels import Losses
 from minigan.gans.multiscale import SpectralInstance
 from minigan.gans.sampling import Standing, sampling
@@ -44,15 +47,28 @@ class Encoder(nn.Module):
     channels : of a photo.
     width : maps of the first layer; the deepest have 8 times as many.
     nz : length of a code.
+    norm : "instance" or "none"; the convolutions have spectral norm anyway.
     """
 
-    def __init__(self, size: int = 256, channels: int = 3, width: int = 64, nz: int = 256) -> None:
+    def __init__(
+        self,
+        size: int = 256,
+        channels: int = 3,
+        width: int = 64,
+        nz: int = 256,
+        norm: str = "instance",
+    ) -> None:
+        check_choice("norm_e", norm, ("instance", "none"))
         self.size = min(size, LARGEST)
         self.count = max(1, int(math.log2(self.size / 4)))
         before, side = channels, self.size
         for i in range(self.count):
             after, side = width * min(2**i, 8), -(-side // 2)
-            setattr(self, f"layer{i + 1}", SpectralInstance(before, after, 3, 2, 1))
+            layer: nn.Module = SpectralInstance(before, after, 3, 2, 1)
+            if norm == "none":
+                conv = nn.Conv2d(before, after, 3, 2, 1)
+                layer = nn.Sequential(nn.spectral_norm(conv))
+            setattr(self, f"layer{i + 1}", layer)
             before = after
         self.fc_mu = nn.Linear(before * side * side, nz)
         self.fc_var = nn.Linear(before * side * side, nz)
@@ -72,18 +88,19 @@ class GauGAN(Spade):
     Parameters
     ----------
     kl : weight of the divergence, which is summed over the batch as in the authors' code.
+    norm_e : norm of the encoder, "instance" or "none".
     recipe : options of `Spade`; `start` is always "noise".
     """
 
     name = "gaugan"
 
-    def __init__(self, *, kl: float = 0.05, **recipe: Any) -> None:
-        self.kl = kl
-        self.code_length = recipe.get("nz", 64)
+    def __init__(self, *, kl: float = 0.05, norm_e: str = "instance", **recipe: Any) -> None:
+        self.kl, self.norm_e = kl, norm_e
         super().__init__(**recipe | {"start": "noise"})
 
-    def more_networks(self, size: int, channels: int, width: int) -> dict[str, nn.Module]:
-        self.E = Encoder(size, channels, width, self.code_length)
+    def more_networks(self, width: int, nz: int) -> dict[str, nn.Module]:
+        channels, size, _ = self.image_shape
+        self.E = Encoder(size, channels, width, nz, self.norm_e)
         return {"E": self.E}
 
     def generate(self) -> tuple[Tensor, Losses]:

@@ -16,10 +16,20 @@ import numpy as np
 import minigan.functional as F
 from minigan import nn
 from minigan.backend import Array
+from minigan.errors import UsageError
 from minigan.ops.indexing import ScatterRows, TakeRows
 from minigan.tensor import Tensor
 
 SLOTS = 65_536  # an object's number is smaller: what fits into a PNG of 16 bits
+
+
+def check_ids(ids: Array, name: str) -> None:
+    """Refuse objects with numbers that are too large; only those on the host are looked at."""
+    if isinstance(ids, np.ndarray) and ids.size and not 0 <= ids.min() <= ids.max() < SLOTS:
+        raise UsageError(
+            f"{name}: instances are numbered {ids.min()} ... {ids.max()}",
+            fix=f"use numbers from 0 to {SLOTS - 1}",
+        )
 
 
 def instance_mean(x: Tensor, ids: Tensor) -> Tensor:
@@ -47,20 +57,32 @@ def object_codes(features: Array, labels: Array, ids: Array) -> dict[int, Array]
 
 
 def kmeans(points: Array, k: int, rng: np.random.Generator, rounds: int = 50) -> Array:
-    """k centres (k,F) of points (M,F): Lloyd's rule from random points; fewer points repeat."""
-    centres = points[np.arange(k) % len(points)]
-    if len(points) > k:
-        centres = points[rng.choice(len(points), k, replace=False)]
+    """k centres (k,F) of points (M,F) by Lloyd's rule; fewer points than centres repeat.
+
+    It starts as k-means++ does: the next centre is a point that is likely to be far from all before
+    it. Arthur and Vassilvitskii (2007).
+    """
+    if len(points) <= k:
+        return points[np.arange(k) % len(points)]
+    centres = points[[rng.integers(len(points))]]
+    for _ in range(k - 1):
+        far = _distances(points, centres).min(1)
+        chances = far / far.sum() if far.any() else None
+        centres = np.concatenate([centres, points[[rng.choice(len(points), p=chances)]]])
     for _ in range(rounds):
-        distance = ((points[:, None] - centres[None]) ** 2).sum(2)
-        nearest = distance.argmin(1)
-        moved = np.stack(
-            [points[nearest == i].mean(0) if (nearest == i).any() else centres[i] for i in range(k)]
-        )
+        nearest = _distances(points, centres).argmin(1)
+        sets = [points[nearest == i] for i in range(k)]
+        moved = np.stack([s.mean(0) if len(s) else c for s, c in zip(sets, centres, strict=True)])
         if np.array_equal(moved, centres):
             break
         centres = moved
     return centres
+
+
+def _distances(points: Array, centres: Array) -> Array:
+    """Squared distances (M,k), in float64."""
+    apart = points[:, None].astype(np.float64) - centres[None]
+    return (apart * apart).sum(2)
 
 
 class Styles(nn.Module):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +21,12 @@ from minigan.backend import Array
 from minigan.data.pixels import to_uint8
 from minigan.errors import ShapeError, UsageError
 from minigan.gans.game import Game, Player
+from minigan.gans.label_maps import UNKNOWN, Maps, check_maps, coloured, edges_of, maps_of
 from minigan.gans.sampling import Standing, sampling
+from minigan.optim.base import Rate
+from minigan.optim.schedules import linear_to_zero
 from minigan.tensor import Tensor
 
-UNKNOWN = 255  # the label of pixels that nobody has classified
 PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of VGG's relu1_1 ... relu5_1
 _CHUNK = 16  # images that `sample` computes at once
 Losses = dict[str, Tensor]
@@ -41,14 +43,14 @@ class LabelGame(Game):
     class_colours : uint8 (classes, 3), for previews; None leaves the map out of them.
     perceptual_features : images (N,C,H,W) in [-1, 1] -> features layer by layer, of a network that
         the user brings (the papers take five layers of VGG-19); None leaves out the loss.
-    examples : the batch that previews show; see `show`.
+    examples : what previews show.
     """
 
-    data: ClassVar[str] = "labels"
+    data = "labels"
     batch = 4
     class_colours: Array | None = None
     perceptual_features: Callable[[Tensor], Sequence[Tensor]] | None = None
-    examples: Any = None
+    examples: Maps | None = None
 
     def fit(self, size: int, channels: int, classes: int, unknown: bool, edges: bool) -> int:
         """Take over the form of the data; return how many channels a map has for the networks."""
@@ -63,14 +65,27 @@ class LabelGame(Game):
     def adam(
         self, name: str, nets: Sequence[Any], losses: Any, lr: float, recipe: dict[str, Any]
     ) -> Player:
-        """One side, with Adam; lr stays for constant_steps, then falls to 0 in decay_steps."""
+        """One side, with Adam, whose rate may fall to 0 between decay_start and decay_end."""
         parameters = [p for net in nets for p in net.parameters()]
-        rate: Any = lr
-        if recipe["decay_steps"]:
-            start = recipe["constant_steps"]
-            rate = optim.schedules.linear_to_zero(lr, start, start + recipe["decay_steps"])
+        start, end = recipe["decay_start"], recipe["decay_end"]
+        if end and not 0 <= start < end:
+            raise UsageError(
+                f"decay_start={start}, decay_end={end}: no time to fall",
+                fix="let decay_end be larger, or 0 for a constant rate",
+            )
+        rate: Rate = linear_to_zero(lr, start, end) if end else lr
         betas = recipe["beta1"], recipe["beta2"]
         return Player(name, parameters, optim.Adam(parameters, rate, betas), losses)
+
+    def check(self, batch: Any) -> None:
+        """Refuse data without label maps, and labels that are no class."""
+        if getattr(batch, "labels", None) is None or batch.labels.ndim != 3:
+            raise UsageError(
+                f"{self.name}: the data has no label maps",
+                why="this GAN learns how maps of classes become photos",
+                fix="use the set scenes, or a folder with photos and label maps",
+            )
+        check_maps(batch.labels, self.classes, self.unknown, self.name)
 
     # Maps ----------------------------------------------------------------------------------------
 
@@ -103,7 +118,7 @@ class LabelGame(Game):
     # The losses of G that both papers have -------------------------------------------------------
 
     def perceptual(self, real: Tensor, fake: Tensor, weight: float) -> Losses:
-        """weight * sum over layers l of w_l mean |phi_l(x) - phi_l(x~)|, if the user brought phi."""
+        """weight * sum_l w_l mean |phi_l(x) - phi_l(x~)|, if the user brought phi."""
         if self.perceptual_features is None or not weight:
             return {}
         with autograd.no_grad():
@@ -126,9 +141,14 @@ class LabelGame(Game):
     def painter(self, net: str) -> Any:
         """The generator that `draw` uses."""
 
-    def show(self, batch: Any) -> None:
-        """Let previews show these maps, and beside them the photos they belong to."""
-        self.examples = batch
+    def keep_previews(self, batches: Any) -> None:
+        """Let previews show the first maps of the data, and beside them their photos."""
+        taken: list[Maps] = []
+        while sum(len(maps.labels) for maps in taken) < len(self.fixed_noise):
+            taken.append(maps_of(batches.batch(len(taken))))
+        columns: Any = zip(*taken, strict=True)
+        joined: Any = [None if c[0] is None else np.concatenate(c) for c in columns]
+        self.examples = Maps(*joined).part(slice(len(self.fixed_noise)))
 
     @autograd.no_grad()
     def sample(
@@ -148,13 +168,13 @@ class LabelGame(Game):
         edges, instances : (N,1,H,W) and (N,H,W), for games that use them.
         photos : (N,C,H,W) in [-1, 1], for games that take styles of objects from them.
         """
-        if labels is None:
+        if labels is None or labels.ndim != 3:
             raise UsageError(
                 f"{self.name}: of which label maps?",
                 why="this GAN paints maps of classes",
-                fix="give labels=, whole numbers of shape (N,H,W)",
+                fix="minigan paint; in Python, labels= takes whole numbers of shape (N,H,W)",
             )
-        if labels.ndim != 3 or len(labels) != len(z):
+        if len(labels) != len(z):
             raise ShapeError(f"{self.name}: {len(z)} codes for label maps of shape {labels.shape}")
         images = []
         with sampling(self.painter(net), mode, Standing(_no_standing)):
@@ -203,7 +223,7 @@ class LabelGame(Game):
 
     def preview(self) -> dict[str, Array]:
         """Pictures of the examples; "compare" has the map, the picture and the photo in a row."""
-        maps = self._examples()
+        maps = self.examples or Maps(self.fixed_maps, None, None, None)
         z, given = self.fixed_noise[: len(maps.labels)], maps._asdict()
         grids = {"fakes": self.sample(z, net="raw", **given)}
         if self.ema:
@@ -227,83 +247,6 @@ class LabelGame(Game):
         for map_, places, ids in zip(self.fixed_maps, corners, classes, strict=True):
             for (top, left), class_ in zip(places, ids, strict=True):
                 map_[(rows >= top) & (columns >= left)] = class_
-
-    def _examples(self) -> Maps:
-        if self.examples is None:
-            return Maps(self.fixed_maps, None, None, None)
-        found = (getattr(self.examples, name, None) for name in Maps._fields)
-        return Maps(*found).part(slice(len(self.fixed_noise)))
-
-
-# Parts -------------------------------------------------------------------------------------------
-
-
-class Maps(NamedTuple):
-    """Label maps (N,H,W), and what may be known beside them."""
-
-    labels: Array
-    edges: Array | None  # (N,1,H,W)
-    instances: Array | None  # (N,H,W)
-    photos: Array | None  # (N,C,H,W)
-
-    def part(self, which: slice) -> Maps:
-        """Some of them."""
-        return Maps(*(None if field is None else field[which] for field in self))  # type: ignore
-
-
-def check_maps(maps: Array, classes: int, unknown: bool, name: str) -> None:
-    """Refuse maps with labels that are no class; only those on the host are looked at."""
-    if maps.dtype.kind not in "iu" or maps.ndim != 3:
-        raise ShapeError(
-            f"{name}: label maps are {maps.dtype} of shape {maps.shape}",
-            fix="give whole numbers of shape (N,H,W)",
-        )
-    if not isinstance(maps, np.ndarray) or not maps.size:
-        return
-    wrong = (maps < 0) | (maps >= classes)
-    if unknown:
-        wrong &= maps != UNKNOWN
-    if wrong.any():
-        image, row, column = (int(i) for i in np.argwhere(wrong)[0])
-        label = int(maps[image, row, column])
-        hint = ", or -o unknown=true if 255 means unknown" if label == UNKNOWN else ""
-        raise UsageError(
-            f"{name}: label {label} is none of the {classes} classes",
-            where=f"map {image} of the batch, row {row}, column {column}",
-            why=f"labels run from 0 to {classes - 1}",
-            fix=f"mend the map, or -o classes=N with all classes of the data{hint}",
-        )
-
-
-def edges_of(ids: Tensor, dtype: Any) -> Tensor:
-    """1 where the number differs from that above, below, left or right: (N,H,W) -> (N,1,H,W)."""
-    n, height, width = ids.shape
-    ids = ids.reshape(n, 1, height, width)
-    down = (ids[:, :, 1:] != ids[:, :, :-1]).astype(dtype)
-    right = (ids[:, :, :, 1:] != ids[:, :, :, :-1]).astype(dtype)
-    vertical = F.maximum(F.pad(down, (0, 0, 0, 1)), F.pad(down, (0, 0, 1, 0)))
-    horizontal = F.maximum(F.pad(right, (0, 1)), F.pad(right, (1, 0)))
-    return F.maximum(vertical, horizontal)
-
-
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the last rows and columns until H and W are multiples."""
-    height, width = x.shape[2:]
-    below, beside = -height % multiple, -width % multiple
-    return F.pad(x, (0, beside, 0, below), mode="replicate") if below or beside else x
-
-
-def crop_to(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The upper left part."""
-    height, width = size
-    return x if x.shape[2:] == (height, width) else x[:, :, :height, :width]
-
-
-def coloured(maps: Array, colours: Array) -> Array:
-    """Label maps (N,H,W) as images (N,3,H,W) in [-1, 1]; what has no colour is black."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(colours)] = colours[:256]
-    return table[maps].transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
 
 
 def _no_standing(net: Any, k: int) -> Any:

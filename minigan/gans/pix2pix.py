@@ -17,8 +17,8 @@ itself then.
 Training order (as in the authors' PyTorch code): G(a) once; a step of D on it, held fixed, then on
 the target; a step of G against the D of after its step.
 
-Where this departs from the paper: none of the steps. The authors' first code feeds G the logits of
-the D of before its step, and sets biases to 0 after each step; their second one does not.
+Where this departs from the paper: it follows the authors' second code. The first one gives G the
+logits of D from before its step, and sets all biases to 0 after each step.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from minigan.gans.residual_generator import ResNetGenerator
 from minigan.gans.translator import DIRECTIONS, Translator, accuracy, both, side_by_side
 from minigan.gans.two_player import probability
 from minigan.gans.unet import UNet, levels_for
-from minigan.nn import Module, init
+from minigan.nn import init
 from minigan.reconstruction import l1
 from minigan.tensor import Tensor
 
@@ -97,7 +97,9 @@ class Pix2Pix(Translator):
         came, made = ends if direction == "AtoB" else ends[::-1]
         if generator == "unet":
             levels = levels or levels_for(sides)
-            self.G: Module = UNet(came, made, levels, width, norm, dropout, dropout_at)
+            self.G: UNet | ResNetGenerator = UNet(
+                came, made, levels, width, norm, dropout, dropout_at
+            )
         else:
             self.G = ResNetGenerator(came, made, width, blocks, norm, dropout)
         judged = came + made if conditional else made

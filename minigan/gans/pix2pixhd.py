@@ -43,8 +43,9 @@ from minigan.gans.coarse_to_fine import (
     LocalEnhancer,
     shrunk,
 )
-from minigan.gans.instances import SLOTS, Styles, instance_mean, kmeans, object_codes
-from minigan.gans.labels import LabelGame, Losses, Maps, crop_to
+from minigan.gans.instances import Styles, check_ids, instance_mean, kmeans, object_codes
+from minigan.gans.label_maps import Maps, crop_to
+from minigan.gans.labels import LabelGame, Losses
 from minigan.gans.two_player import probability
 from minigan.losses import adversarial, feature_matching
 from minigan.nn import init
@@ -68,7 +69,7 @@ class Pix2PixHD(LabelGame):
     width_d, layers, scales : of D, see `multiscale.HDDiscriminator`.
     global_steps, fixed_steps : lengths of the first two stages.
     feature_matching, perceptual : weights of these losses; the second needs the user's features.
-    lr, lr_d, beta1, beta2, constant_steps, decay_steps, ema, previews : see `Spade`.
+    lr, lr_d, beta1, beta2, decay_start, decay_end, ema, previews : see `Spade`.
     """
 
     name = "pix2pixhd"
@@ -99,8 +100,8 @@ class Pix2PixHD(LabelGame):
         perceptual: float = 10.0,
         lr: float = 2e-4,
         lr_d: float = 2e-4,
-        constant_steps: int = 0,
-        decay_steps: int = 0,
+        decay_start: int = 0,
+        decay_end: int = 0,
         beta1: float = 0.5,
         beta2: float = 0.999,
         ema: float = 0.0,
@@ -114,6 +115,7 @@ class Pix2PixHD(LabelGame):
             )
         k = self.fit(size, channels, classes, unknown, edges)
         self.enhancers, self.features = enhancers, features
+        self.nz = classes + unknown if features else 0
         self.ends = global_steps, global_steps + fixed_steps
         form = (k + features, channels, width, downs, blocks)
         self.G: Any = LocalEnhancer(*form, enhancers, local_blocks) if enhancers else None
@@ -124,7 +126,7 @@ class Pix2PixHD(LabelGame):
             self.networks["head"] = Head(width * 2**enhancers, channels)
         if features:
             self.networks["E"] = FeatureEncoder(channels, features, width_e, downs_e)
-            self.styles = Styles(classes + unknown, CENTRES, features)
+            self.styles = Styles(self.nz, CENTRES, features)
         drawing = dict(self.networks)
         self.networks["D"] = self.D
         for net in self.networks.values():
@@ -133,7 +135,7 @@ class Pix2PixHD(LabelGame):
         self.loss = adversarial("lsgan", scale=1.0, d_scale=0.5)
         self.matching = feature_matching * 4 / (layers + 1) / scales
         self.perceptual_weight = perceptual
-        recipe = {"constant_steps": constant_steps, "decay_steps": decay_steps}
+        recipe: dict[str, Any] = {"decay_start": decay_start, "decay_end": decay_end}
         recipe |= {"beta1": beta1, "beta2": beta2}
         self.players = [
             self.adam("D", [self.D], self.d_losses, lr_d, recipe),
@@ -142,11 +144,17 @@ class Pix2PixHD(LabelGame):
         self.log = {}
         self.fix_previews(previews)
 
+    def check(self, batch: Any) -> None:
+        """Labels must be classes, and the numbers of objects small."""
+        super().check(batch)
+        if self.features and batch.instances is not None:
+            check_ids(batch.instances, self.name)
+
     # The course ----------------------------------------------------------------------------------
 
     @property
     def stage(self) -> str:
-        """"global", "enhancer" or "whole". G's optimizer counts, so a resumed run knows."""
+        """One of "global", "enhancer", "whole". G's optimizer counts, so a resumed run knows."""
         steps = self.players[1].optimizer.steps
         if steps < self.ends[0]:
             return "global"
@@ -199,19 +207,14 @@ class Pix2PixHD(LabelGame):
     def codes(self, photos: Tensor, maps: Any, E: nn.Module) -> Tensor:
         """E's features of photos, averaged over objects; without instances, over classes."""
         ids = maps.labels if maps.instances is None else maps.instances
-        if isinstance(ids, np.ndarray) and ids.size and not 0 <= ids.min() <= ids.max() < SLOTS:
-            raise UsageError(
-                f"{self.name}: instances are numbered {ids.min()} ... {ids.max()}",
-                fix=f"use numbers from 0 to {SLOTS - 1}",
-            )
+        check_ids(ids, self.name)
         return instance_mean(E(photos), self.tensor(ids))
 
     # Pictures ------------------------------------------------------------------------------------
 
     def noise(self, rng: Any, n: int) -> Array:
         """z (n, classes) in [0, 1): which style each class has; (n, 0) without features."""
-        count = self.styles.centres.shape[0] if self.features else 0
-        return rng.random((n, count), dtype="float32")
+        return rng.random((n, self.nz), dtype="float32")
 
     def painter(self, net: str) -> Any:
         return self.ema["G"].module if net == "ema" and self.ema else self.G
@@ -234,7 +237,7 @@ class Pix2PixHD(LabelGame):
     def code_map(self, net: str, z: Array, maps: Maps, m: Tensor) -> Tensor:
         """A code for every pixel."""
         if maps.photos is None:
-            return self.styles(m[:, : self.styles.centres.shape[0]], self.tensor(z))
+            return self.styles(m[:, : self.nz], self.tensor(z))
         photos = self.tensor(maps.photos).astype(self.dtype)
         return self.codes(photos, maps, self.part_for(net, "E"))
 

@@ -28,7 +28,7 @@ that the user brings (`game.perceptual_features`).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import minigan.functional as F
 from minigan import autograd, nn, optim, random
@@ -36,7 +36,8 @@ from minigan.backend import Array
 from minigan.errors import UsageError
 from minigan.gans import multiscale
 from minigan.gans.checks import check_choice
-from minigan.gans.labels import LabelGame, Losses, Maps, crop_to, pad_to_multiple
+from minigan.gans.label_maps import Maps, crop_to, pad_to_multiple
+from minigan.gans.labels import LabelGame, Losses
 from minigan.gans.two_player import probability
 from minigan.losses import adversarial, feature_matching
 from minigan.nn import init
@@ -85,6 +86,7 @@ class Generator(nn.Module):
     channels : of an image.
     size : side of the images it learns from; noise makes size / 2^upsamplings squared to start.
     width : maps next to the image; 16 times as many at the start.
+    most : maps in a layer at most; 0, as in the paper: any number.
     hidden : maps between a label map and gamma, beta.
     upsamplings : doublings: 5 ("normal" in the authors' code), 6 ("more") or 7 ("most").
     start : "map" or "noise".
@@ -103,16 +105,19 @@ class Generator(nn.Module):
         start: str = "map",
         nz: int = 256,
         norm: str = "batch",
+        most: int = 0,
     ) -> None:
         check_choice("start", start, ("map", "noise"))
         check_choice("norm", norm, ("batch", "instance"))
         if upsamplings not in (5, 6, 7):
             raise UsageError(f"upsamplings={upsamplings}", fix="use 5, 6 or 7")
         self.multiple, self.upsamplings = 2**upsamplings, upsamplings
-        self.side, self.maps = -(-size // self.multiple), 16 * width
+        most = most or 16 * width
+        self.side, self.maps = -(-size // self.multiple), min(16 * width, most)
 
         def block(before: int, after: int) -> SpadeBlock:
-            return SpadeBlock(before * width, after * width, label_channels, hidden, norm)
+            before, after = min(before * width, most), min(after * width, most)
+            return SpadeBlock(before, after, label_channels, hidden, norm)
 
         self.fc: nn.Module
         if start == "noise":
@@ -122,10 +127,10 @@ class Generator(nn.Module):
         self.head_0 = block(16, 16)
         self.G_middle_0, self.G_middle_1 = block(16, 16), block(16, 16)
         self.up_0, self.up_1, self.up_2, self.up_3 = (block(2 * k, k) for k in (8, 4, 2, 1))
-        last = width
+        last = min(width, most)
         if upsamplings == 7:
-            last = max(1, width // 2)
-            self.up_4 = SpadeBlock(width, last, label_channels, hidden, norm)
+            before, last = last, max(1, width // 2)
+            self.up_4 = SpadeBlock(before, last, label_channels, hidden, norm)
         self.conv_img = nn.Conv2d(last, channels, 3, padding=1)
 
     def forward(self, m: Tensor, z: Tensor | None = None) -> Tensor:
@@ -168,7 +173,7 @@ class Spade(LabelGame):
     unknown : let 255 mean "unknown", with a channel of its own.
     edges : show edges of instances to both networks.
     width, width_d : maps of G next to the image, and of D's first layer.
-    hidden, upsamplings, start, nz, norm : see `Generator`.
+    hidden, upsamplings, start, nz, norm, most : see `Generator`.
     layers, scales : of D, see `multiscale.SpadeDiscriminator`.
     loss : "hinge", "lsgan", "ns" or "wgan".
     feature_matching : weight of that loss.
@@ -176,8 +181,7 @@ class Spade(LabelGame):
     fresh : D looks at fakes of the G that has just moved; False: at those that G was judged by,
         which saves a third of G's time.
     lr, lr_d : two time scales, 1e-4 and 4e-4 in the paper.
-    constant_steps, decay_steps : the rates stay for so many steps, then fall to 0 in so many; no
-        decay if decay_steps is 0.
+    decay_start, decay_end : the rates fall in a line to 0 between these steps; 0: never.
     beta1, beta2 : of both Adams.
     ema : decay of the moving average of G; 0: none, as in the paper.
     previews : pictures in a preview grid.
@@ -200,6 +204,7 @@ class Spade(LabelGame):
         start: str = "map",
         nz: int = 64,
         norm: str = "batch",
+        most: int = 0,
         layers: int = 3,
         scales: int = 2,
         loss: str = "hinge",
@@ -208,8 +213,8 @@ class Spade(LabelGame):
         fresh: bool = True,
         lr: float = 4e-4,
         lr_d: float = 8e-4,
-        constant_steps: int = 0,
-        decay_steps: int = 0,
+        decay_start: int = 0,
+        decay_end: int = 0,
         beta1: float = 0.0,
         beta2: float = 0.9,
         ema: float = 0.0,
@@ -217,17 +222,17 @@ class Spade(LabelGame):
     ) -> None:
         check_choice("loss", loss, ("hinge", "lsgan", "ns", "wgan"))
         k = self.fit(size, channels, classes, unknown, edges)
-        self.G = Generator(k, channels, size, width, hidden, upsamplings, start, nz, norm)
+        self.G = Generator(k, channels, size, width, hidden, upsamplings, start, nz, norm, most)
         self.D = multiscale.SpadeDiscriminator(k + channels, width_d, layers, scales)
         self.nz, self.scales = nz if start == "noise" else 0, scales
         self.matching, self.perceptual_weight, self.fresh = feature_matching, perceptual, fresh
         self.loss = adversarial(loss, **({"scale": 1.0} if loss == "lsgan" else {}))
-        self.networks = {"G": self.G, "D": self.D} | self.more_networks(size, channels, width)
+        self.networks = {"G": self.G, "D": self.D} | self.more_networks(width, nz)
         for net in self.networks.values():
             init.spade_(net)
         drawing = [net for name, net in self.networks.items() if name != "D"]
         self.ema = {n: optim.EMA(net, ema) for n, net in self.networks.items() if ema and n != "D"}
-        recipe = {"constant_steps": constant_steps, "decay_steps": decay_steps}
+        recipe: dict[str, Any] = {"decay_start": decay_start, "decay_end": decay_end}
         recipe |= {"beta1": beta1, "beta2": beta2}
         self.players = [
             self.adam("G", drawing, self.g_losses, lr, recipe),
@@ -236,7 +241,7 @@ class Spade(LabelGame):
         self.log = {}
         self.fix_previews(previews)
 
-    def more_networks(self, size: int, channels: int, width: int) -> dict[str, nn.Module]:
+    def more_networks(self, width: int, nz: int) -> dict[str, nn.Module]:
         """Networks beside G and D that G's player moves too."""
         return {}
 

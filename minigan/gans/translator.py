@@ -30,6 +30,7 @@ from minigan.gans.game import Game, Player
 from minigan.gans.sampling import Standing, sampling
 from minigan.losses import AdversarialLoss, adversarial
 from minigan.optim.base import Rate
+from minigan.optim.schedules import linear_to_zero
 from minigan.tensor import Tensor
 
 LOSSES = ("ns", "lsgan", "hinge")
@@ -54,6 +55,7 @@ class Translator(Game):
     """
 
     batch = 1
+    jitter = 286 / 256
     preview_columns = 4
     recipe: ClassVar[dict[str, Any]] = {}
     mode: ClassVar[str] = "batch"
@@ -94,7 +96,7 @@ class Translator(Game):
         parameters = [p for net in nets for p in net.parameters()]
         rate: Rate = self.rates[name]
         if self.decay[1]:
-            rate = optim.linear_to_zero(self.rates[name], *self.decay)
+            rate = linear_to_zero(self.rates[name], *self.decay)
         return Player(name, parameters, optim.Adam(parameters, rate, self.betas), losses)
 
     # Pictures ------------------------------------------------------------------------------------

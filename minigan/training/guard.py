@@ -17,6 +17,7 @@ from minigan.backend import backend_of
 from minigan.debug import nan_watch
 from minigan.errors import NumericError, UsageError
 from minigan.gans.game import Game, Player
+from minigan.nn import Module
 from minigan.weights.atomic import write_json, write_text
 
 ON_NAN = ("stop", "skip")
