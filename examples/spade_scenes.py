@@ -69,7 +69,7 @@ class Generator(nn.Module):
         self.up_2, self.up_3 = Block(4, 2, classes), Block(2, 1, classes)
         self.conv_img = nn.Conv2d(WIDTH, 3, 3, padding=1)
 
-    def forward(self, m: mg.Tensor) -> mg.Tensor:
+    def forward(self, m: mg.Tensor, style: None = None) -> mg.Tensor:  # styles are GauGAN's
         x = self.fc(F.interpolate(m, scale_factor=1 / 32))  # every 32nd pixel
         x = self.G_middle_0(double(self.head_0(x, m)), m)
         x = self.G_middle_1(x, m)

@@ -58,7 +58,7 @@ class Browser:
         self.downloads.mkdir()
         self.problems: list[str] = []
         self.requests: list[str] = []
-        self._number, self._buffer = 0, b""
+        self._number, self._buffer, self._loaded = 0, b"", False
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
         flags = [*FLAGS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}"]
@@ -132,6 +132,8 @@ class Browser:
     def _note(self, method: str | None, params: dict[str, Any]) -> None:
         if method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
+        elif method == "Page.loadEventFired":
+            self._loaded = True
         elif method == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
             self.problems.append(details.get("exception", {}).get("description", details["text"]))
@@ -142,9 +144,21 @@ class Browser:
 
     def open(self, address: str) -> None:
         """Go to a page, also if only what is behind its # differs."""
-        self.call("Page.navigate", url="about:blank")
-        self.call("Page.navigate", url=address)
-        self.until("document.readyState === 'complete'")
+        self.load("Page.navigate", url="about:blank")
+        self.load("Page.navigate", url=address)
+
+    def reload(self) -> None:
+        self.load("Page.reload")
+
+    def load(self, method: str, **params: Any) -> None:
+        """A command that loads a page, and wait until it is there."""
+        self._loaded = False
+        self.call(method, **params)
+        end = time.monotonic() + _PATIENCE
+        while not self._loaded:
+            assert time.monotonic() < end, f"{method} {params} never ends"
+            self.call("Target.getTargetInfo")  # so that events are read
+            time.sleep(0.02)
 
     def resize(self, width: int, height: int, dark: bool = False) -> None:
         self.call(

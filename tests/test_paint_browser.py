@@ -48,6 +48,7 @@ class Page:
 
     def __init__(self, browser: Browser, painter: Painter, port: int) -> None:
         self.browser, self.painter, self.port = browser, painter, port
+        self.complaints = 0  # of the console, that are expected
 
     def open(self, token: str = TOKEN) -> None:
         self.browser.open(f"http://127.0.0.1:{self.port}/#{token}")
@@ -104,8 +105,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
             opened.open()
             browser.until(SHOWN)
             yield opened
-            if not painter.failing:
-                assert browser.problems == []
+            assert len(browser.problems) <= opened.complaints, browser.problems
             ours = (
                 f"http://127.0.0.1:{port}/",
                 f"blob:http://127.0.0.1:{port}/",
@@ -269,15 +269,16 @@ def test_downloads_come_back_and_a_reload_keeps_the_map(page: Page, tmp_path: Pa
     browser.click("#save-map")
     saved = browser.downloaded("paint-map.png")
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(saved))), painted)
-    browser.call("Page.reload")
-    browser.until("document.readyState === 'complete' && " + SHOWN)
+    browser.reload()
+    browser.until(SHOWN)
     np.testing.assert_array_equal(page.labels(), painted)
     browser.key("Delete")
     page.settle()
+    assert (page.labels() == GRASS).all()
     path = tmp_path / "map.png"
     path.write_bytes(saved)
     browser.choose_file("#map-file", path)
-    while (page.labels() == FLOWERS).all():
+    while (page.labels() == GRASS).all():  # until the file was read
         page.settle()
     page.settle()
     np.testing.assert_array_equal(page.labels(), painted)
@@ -287,17 +288,26 @@ def test_downloads_come_back_and_a_reload_keeps_the_map(page: Page, tmp_path: Pa
 def test_errors_are_shown_and_the_map_stays(page: Page) -> None:
     browser, painter = page.browser, page.painter
     painter.failing = True  # type: ignore[attr-defined]
-    page.browser.drag([page.at(3, 3), page.at(9, 9)])
+    start, end = page.at(3, 3), page.at(9, 9)
+    browser.pointer("mousePressed", *start)
     browser.until("document.getElementById('message').innerText.includes('out of paint')")
+    assert page.at(3, 3) == start  # the message moves nothing
+    browser.pointer("mouseMoved", *end)
+    browser.pointer("mouseReleased", *end)
     painted = page.labels()
     painter.failing = False  # type: ignore[attr-defined]
     page.stroke((20, 20))
     page.agrees()
     assert (painted[3:10, 3:10].diagonal() == GRASS).all()
     assert browser.evaluate("document.getElementById('message').hidden")
-    painter.failing = True  # type: ignore[attr-defined]
+    # A server that was started again has another token; the tab keeps the map.
+    painted = page.labels()
     page.open("wrong")
     browser.until("document.getElementById('message').innerText.includes('token')")
+    browser.load("Runtime.evaluate", expression=f"location.hash = '{TOKEN}'")
+    browser.until(SHOWN)
+    np.testing.assert_array_equal(page.labels(), painted)
+    page.complaints = 4
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 800)])

@@ -235,6 +235,22 @@ def test_the_encoder_takes_every_size(size: int) -> None:
     assert np.abs(mu.numpy()[0] - mu.numpy()[1]).max() > 1e-4
 
 
+def test_an_encoder_without_norm() -> None:
+    """Away from borders, instance norm gives a photo and a darker one the same features."""
+    mg.manual_seed(0)
+    inner = Tensor(np.random.default_rng(0).uniform(-1, 1, (1, 3, 9, 9)).astype(np.float32))
+    codes = {}
+    for norm in ("instance", "none"):
+        layer = gaugan.Encoder(64, 3, 4, 8, norm).layer1
+        layer[0].padding = 0
+        codes[norm] = [layer(x).numpy() for x in (inner, inner * 0.3 - 0.6)]
+    np.testing.assert_allclose(*codes["instance"], atol=1e-3)
+    assert np.abs(codes["none"][0] - codes["none"][1]).max() > 0.1
+    assert small("gaugan", norm_e="none").render(squares()[0]).shape == (32, 32, 3)
+    with pytest.raises(UsageError, match="norm_e"):
+        small("gaugan", norm_e="batch")
+
+
 def test_rendering_is_deterministic_and_leaves_no_trace() -> None:
     game, maps = small("gaugan"), squares()[0].astype(np.uint8)
     before, state = game.state_dict(), mg.random.state()
@@ -362,7 +378,7 @@ def test_the_example_and_the_preset_are_one() -> None:
         mg.manual_seed(3)
         game = make()
         take_step(game, batch, Guard(game))
-        states.append(game.state_dict())
+        states.append(game.state_dict() | {"picture": game.render(scenes.maps([0])[0])})
     assert list(states[0]) == list(states[1])
     for name, array in states[0].items():
         np.testing.assert_array_equal(array, states[1][name], name)

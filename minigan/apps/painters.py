@@ -14,6 +14,7 @@ from minigan.backend import Array
 from minigan.data import scenes
 from minigan.data.pixels import Bytes
 from minigan.errors import UsageError
+from minigan.gans.gaugan import GauGAN
 
 if TYPE_CHECKING:
     from minigan.gans.labels import LabelGame
@@ -102,7 +103,7 @@ class Generator(Painter):
         self.size = (size, size) if size else game.image_shape[1:]
         self.title, self.note = game.name, note
         self.seeded = bool(getattr(game, "nz", 0))
-        self.takes_styles = game.image_shape[0] == 3 and hasattr(game, "E")
+        self.takes_styles = isinstance(game, GauGAN) and game.image_shape[0] == 3
 
     def render(self, labels: Bytes, seed: int, style: Array | None, mix: float) -> Bytes:
         z = self.game.noise(random.generator(seed, "paint", 0), 1)[0]

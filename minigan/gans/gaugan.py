@@ -12,9 +12,10 @@ weather. E and G together are a variational autoencoder beside the GAN of spade.
 After training, z ~ N(0, 1) draws a style, and z = mu(photo) takes it from a picture.
 
 The authors' encoder has instance norm, as here by default. It takes away how bright a photo is, and
-its colours, but for what borders give away: the argument against it in spade.py. `norm_e="none"`
-keeps them. The authors' encoder works for images of 256 pixels and fails below. Here it halves photos until the
-smallest maps have 4 to 7 pixels a side, at most six times; at 256 pixels that is the authors'.
+its colours, but for what borders give away; it is the argument of spade.py once more.
+`norm_e="none"` keeps them. Their encoder works for images of 256 pixels and fails below. Here it
+halves photos until the smallest maps have 4 to 7 pixels a side, at most six times; at 256 pixels
+that is the authors'.
 """
 
 from __future__ import annotations

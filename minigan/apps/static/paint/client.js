@@ -15,7 +15,7 @@ export async function ask(path, options = {}) {
   try {
     answer = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(60000) });
   } catch (error) {
-    throw new Refused(0, { what: "the server does not answer", fix: "start minigan paint again; the map stays here" });
+    throw new Refused(0, { what: "the server does not answer", fix: `start it again with --port ${location.port} and open its address in this tab; the map is kept` });
   }
   if (!answer.ok) {
     const said = await answer.json().catch(() => ({ what: `status ${answer.status}` }));

@@ -234,4 +234,5 @@ function key(event) {
   act();
 }
 
+addEventListener("hashchange", () => location.reload());     // another start has another token
 start();
