@@ -137,7 +137,7 @@ def test_arrays_of_the_same_dtype_are_constants(op: Any) -> None:
     np.testing.assert_allclose(op(array, x).data, op(array, x.data))
 
 
-@pytest.mark.parametrize("value", [None, "1", [1.0], 1j, object()], ids=str)
+@pytest.mark.parametrize("value", [None, "1", [1.0], 1j, object()], ids=lambda v: type(v).__name__)
 @pytest.mark.parametrize("op", [operator.add, operator.mul, operator.truediv])
 def test_what_operators_refuse(op: Any, value: Any) -> None:
     with pytest.raises(TypeError):
