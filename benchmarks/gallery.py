@@ -20,30 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Results, write
-from benchmarks.tables import grid, number
+from benchmarks.tables import GANS, gans_table, number
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "examples" / "pictures" / "gallery"
 BEGIN, END = "<!-- gans: begin -->", "<!-- gans: end -->"
 
-# preset -> what README says of it
-GANS = {
-    "dcgan": "DCGAN, non-saturating",
-    "lsgan": "least squares",
-    "wgan": "Wasserstein, clipped weights",
-    "wgan-gp": "Wasserstein, gradient penalty",
-    "sngan": "hinge, spectral norm",
-    "r1gan": "R1 penalty",
-    "vanilla": "Goodfellow's MLPs",
-    "cgan": "conditional, projection",
-    "acgan": "auxiliary classifier",
-    "projection": "projection discriminator, residual",
-    "biggan": "BigGAN, small",
-    "sagan": "self-attention",
-    "infogan": "InfoGAN",
-    "began": "auto-encoding D",
-    "pacgan": "packs of images for D",
-}
 KEPT = ("fid", "kid", "precision", "recall", "density", "coverage", "classes", "class_accuracy")
 
 
@@ -64,7 +46,7 @@ def main(options: Any) -> int:
             results.fail("gans", preset, error)
         if options.save:
             rewrite_readme(results.data)
-    print("\n".join(table(results.data["gans"])))
+    print("\n".join(gans_table(results.data.get("gans", {}))))
     return 0
 
 
@@ -100,20 +82,6 @@ def minigan(*command: Any) -> str:
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
 
-def table(entries: dict[str, Any]) -> list[str]:
-    """One row per GAN."""
-    rows = []
-    for preset in GANS:
-        e = entries.get(preset)
-        if e:
-            right = f"{e['class_accuracy']:.1%}" if "class_accuracy" in e else "-"
-            minutes = f"{e['training_seconds'] / 60:.1f} ({e['threads']})"
-            figures = [number(e["fid"]), number(e["precision"]), number(e["recall"]), right]
-            rows.append([f"`{preset}`", GANS[preset], f"{e['steps']:,}", minutes, *figures])
-    head = ["preset", "", "steps", "minutes (threads)", "FID", "precision", "recall", "right class"]
-    return grid(head, rows)
-
-
 def pictures(entries: dict[str, Any]) -> list[str]:
     """The pictures, with the names under them."""
     cells = [
@@ -135,7 +103,7 @@ def rewrite_readme(data: dict[str, Any]) -> None:
         f"MNIST, seed 0, on {facts['processor']}, {dates[-1]}. FID by "
         f"features of the library's own classifier, 10,000 images; as many real ones have {floor}."
     )
-    lines = [BEGIN, "", said, "", *table(entries), "", *pictures(entries), "", END]
+    lines = [BEGIN, "", said, "", *gans_table(entries), "", *pictures(entries), "", END]
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.S)
     readme = ROOT / "README.md"
     write(readme, pattern.sub(lambda _: "\n".join(lines), readme.read_text(), count=1))

@@ -18,6 +18,26 @@ def grid(head: Row, rows: Iterable[Row]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
+# preset -> what README says of it
+GANS = {
+    "dcgan": "DCGAN, non-saturating",
+    "lsgan": "least squares",
+    "wgan": "Wasserstein, clipped weights",
+    "wgan-gp": "Wasserstein, gradient penalty",
+    "sngan": "hinge, spectral norm",
+    "r1gan": "R1 penalty",
+    "vanilla": "Goodfellow's MLPs",
+    "cgan": "conditional, projection",
+    "acgan": "auxiliary classifier",
+    "projection": "projection discriminator, residual",
+    "biggan": "BigGAN, small",
+    "sagan": "self-attention",
+    "infogan": "InfoGAN",
+    "began": "auto-encoding D",
+    "pacgan": "packs of images for D",
+}
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Three digits, no exponent: 0.0123, 12.3, 1230."""
     if value is None or value != value:
@@ -55,6 +75,7 @@ def document(name: str | None, data: dict[str, Any]) -> str:
         "memory": memory_tables,
         "overhead": overhead_table,
         "quality": quality_tables,
+        "gans": gans_table,
     }
     for section, make in makers.items():
         if data.get(section):
@@ -280,6 +301,20 @@ def quality_rows(members: Sequence[Any]) -> list[str]:
         lines.append(cells)
     head = [cell for step in steps for cell in (f"FID, {step} steps", "/ PyTorch's")]
     return grid(["engine, net", *head], lines)
+
+
+def gans_table(entries: Entries) -> list[str]:
+    """One row per GAN of the gallery."""
+    rows = []
+    for preset, what in GANS.items():
+        e = entries.get(preset)
+        if e:
+            right = f"{e['class_accuracy']:.1%}" if "class_accuracy" in e else "-"
+            minutes = f"{e['training_seconds'] / 60:.1f} ({e['threads']})"
+            figures = [number(e["fid"]), number(e["precision"]), number(e["recall"]), right]
+            rows.append([f"`{preset}`: {what}", f"{e['steps']:,}", minutes, *figures])
+    head = ["preset", "steps", "minutes (threads)", "FID", "precision", "recall", "right class"]
+    return grid(head, rows)
 
 
 def fids(members: Sequence[Any], like: dict[str, Any], net: str) -> dict[int, list[float]]:
