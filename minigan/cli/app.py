@@ -26,6 +26,7 @@ from minigan.cli.paint import paint
 from minigan.cli.report import report
 from minigan.cli.sample import sample
 from minigan.cli.train import train
+from minigan.cli.translate import translate
 from minigan.errors import (
     CheckpointError,
     DataError,
@@ -68,6 +69,7 @@ def app() -> None:
 
 app.add_command(train)
 app.add_command(sample)
+app.add_command(translate)
 app.add_command(evaluate)
 app.add_command(info)
 app.add_command(data)

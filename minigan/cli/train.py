@@ -213,7 +213,7 @@ def start(config: dict[str, Any], run: RunFolder | None, given: dict[str, Any]) 
                 f"{error} (batch {config['batch']}; try --batch {smaller})"
             ) from error
         raise
-    finish(run, result, given, stream)
+    finish(run, result, game, given, stream)
     return 0 if result.signal is None else 128 + result.signal
 
 
@@ -270,7 +270,7 @@ def print_banner(
         run.log(line)
 
 
-def finish(run: RunFolder, result: Any, given: dict[str, Any], stream: Any) -> None:
+def finish(run: RunFolder, result: Any, game: Game, given: dict[str, Any], stream: Any) -> None:
     """Say where everything is, or how to go on after an interrupt."""
     from minigan.training.progress import duration
 
@@ -294,7 +294,13 @@ def finish(run: RunFolder, result: Any, given: dict[str, Any], stream: Any) -> N
         lines.append(f"go on  minigan train --resume {shlex.quote(str(run.path))}")
     elif page.exists():
         lines.append(f"report {page}")
-        lines.append(f"sample minigan sample {shlex.quote(str(run.path))} --grid 8x8")
+        path = shlex.quote(str(run.path))
+        lines.append(
+            {
+                "images": f"sample minigan sample {path} --grid 8x8",
+                "labels": f"paint  minigan paint {path}",
+            }.get(game.data, f"use    minigan translate {path} IN OUT")
+        )
     for line in lines:
         print(line, file=stream, flush=True)
         run.log(line)

@@ -193,6 +193,10 @@ class Game(ABC):
             fix="draw from it with `sample`, or train one of pairs or of two kinds of pictures",
         )
 
+    def takes(self, direction: str | None = None) -> int:
+        """The channels of the pictures that `translate` takes."""
+        return self.image_shape[0]
+
     def facts(self) -> dict[str, str]:
         """What `minigan info` shall say besides the options and the parameters."""
         return {}

@@ -155,19 +155,26 @@ class Translator(Game):
         mode: str | None = None,
         seed: int = 0,
     ) -> Array:
-        direction = direction or self.directions[0]
-        if direction not in self.directions:
-            raise UsageError(
-                f"{self.name}: it did not learn the direction '{direction}'",
-                fix=f"it has learned {', '.join(self.directions)}",
-            )
-        name, channels = self.way(direction)
+        name, channels = self.way(self._known(direction))
         if images.ndim != 4 or images.shape[1] != channels or not len(images):
             raise ShapeError(
                 f"{self.name}: cannot translate pictures of shape {images.shape}",
                 why=f"they must be (N, {channels}, H, W), at least one",
             )
         return self.through(name, images, net, mode, seed)
+
+    def takes(self, direction: str | None = None) -> int:
+        """The channels of the pictures that `translate` takes."""
+        return self.way(self._known(direction))[1]
+
+    def _known(self, direction: str | None) -> str:
+        direction = direction or self.directions[0]
+        if direction not in self.directions:
+            raise UsageError(
+                f"{self.name}: it did not learn the direction '{direction}'",
+                fix=f"it has learned {', '.join(self.directions)}",
+            )
+        return direction
 
     def way(self, direction: str) -> tuple[str, int]:
         """The network for a direction, and the channels of what it takes."""

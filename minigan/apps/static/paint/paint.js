@@ -226,7 +226,7 @@ function key(event) {
   } else if (TOOLS[name]) act = () => setTool(TOOLS[name]);
   else if (name === "[") act = () => setSize(board.size - 1);
   else if (name === "]") act = () => setSize(board.size + 1);
-  else if (name === "d") act = dice;
+  else if (name === "d" && model.seeded) act = dice;
   else if (name === "delete") act = () => board.fillAll();
   else if (name === "c" && before) act = () => showPicture(before);
   if (!act) return;

@@ -69,7 +69,7 @@ export class Styles {
     this.behind = null;                          // the button after which the next style goes
     this.mark = choice(this.box, (button) => this.choose(button.dataset.style || null));
     byId("mix-field").hidden = this.box.hidden = !model.takes_styles;
-    byId("seed-group").hidden = !model.seeded;
+    byId("seed-group").hidden = byId("seed-key").hidden = !model.seeded;
     byId("style").hidden = !model.seeded && !model.takes_styles;
     this.add(null, "seed only", make("span", { class: "none", "aria-hidden": "true" }, "\u2684"));
     if (!model.takes_styles) return;
