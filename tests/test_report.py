@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import chromium
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -304,14 +304,6 @@ def test_shrinking_undoes_enlarging(scale: int, seed: int) -> None:
 
 
 # In a browser ----------------------------------------------------------------------------------
-
-
-def chromium() -> str:
-    names = ("chromium-headless-shell", "chromium", "google-chrome")
-    found = os.environ.get("MINIGAN_CHROMIUM") or next(filter(None, map(shutil.which, names)), "")
-    if not found:
-        pytest.skip("no headless Chromium: install it or set MINIGAN_CHROMIUM")
-    return found
 
 
 FLAGS = (
