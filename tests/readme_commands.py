@@ -27,7 +27,7 @@ SHORTER = {
     ),
 }
 # They make the environment that the other commands run in.
-DONE_BEFORE = {"pip install -e .", "pip install -e '.[test]'", "pytest"}
+DONE_BEFORE = {"pip install -e .", "pip install -e '.[test]'", "pytest -n 2"}
 
 
 def blocks(language: str) -> list[str]:
