@@ -217,7 +217,7 @@ def test_wrong_labels_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="labels are float64"):
         game.sample(z, labels=np.array([0.0, 1.0]))
     with pytest.raises(UsageError, match="have no classes"):
-        game.start(SimpleNamespace(images=np.zeros((2, 1, 28, 28), np.float32), labels=None))
+        game.check(SimpleNamespace(images=np.zeros((2, 1, 28, 28), np.float32), labels=None))
     for who, network, x in (("generator", game.G, z), ("discriminator", game.D, None)):
         images = np.zeros((2, *game.image_shape), np.float32) if x is None else x
         with pytest.raises(UsageError, match=f"{who} has classes and was called without"):
