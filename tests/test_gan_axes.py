@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 SIZE, BATCH = 16, 4
 SHARED: dict[str, Any] = {"size": SIZE, "channels": 1, "nz": 3, "previews": 4}
 
-# The networks of the family: name -> preset and options.
+# The networks of the family: name -> preset and options. With fewer units, dropout could drop all.
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "conv, batch norm": ("dcgan", {"width": 2}),
     "conv, layer norm": ("dcgan", {"width": 2, "norm": "layer"}),
@@ -36,7 +36,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "conv, spectral norm": ("sngan", {"width": 2}),
     "residual": ("sngan", {"width": 2, "body": "resnet"}),
     "perceptron": ("vanilla", {"width": 2}),
-    "maxout": ("vanilla-maxout", {"width": 2, "optimizer": "adam", "lr": 1e-3, "lr_d": 1e-3}),
+    "maxout": ("vanilla-maxout", {"width": 8, "optimizer": "adam", "lr": 1e-3, "lr_d": 1e-3}),
 }
 AUGMENTATIONS = ("none", "diffaugment", "ada:0.5")
 
