@@ -14,11 +14,11 @@ from minigan import data, metrics
 
 
 class Judge:
-    """Stands in for the evaluator: the FID is how bright the pictures are."""
+    """Stands in for the evaluator: the FID is how much the pictures vary."""
 
     def measure(self, images: Any) -> dict[str, float]:
         assert images.shape[1:] == (1, 28, 28) and np.abs(images).max() <= 1
-        return {"fid": float(images.mean()) + 1.0, "n": len(images)}
+        return {"fid": float(images.std()), "n": len(images)}
 
     def floor(self, n: int) -> dict[str, float]:
         return {"fid": 0.5}
