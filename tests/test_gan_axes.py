@@ -113,8 +113,10 @@ def test_any_loss_penalty_network_and_augmentation(choice: tuple[Any, ...]) -> N
 @pytest.mark.parametrize("loss", ADVERSARIAL)
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_the_whole_product(loss: str, penalty: str) -> None:
-    for rest in itertools.product(NETWORKS, AUGMENTATIONS, (1, 2), (False, True)):
-        two_steps(loss, penalty, *rest)
+    for network, augment, turns in itertools.product(
+        NETWORKS, AUGMENTATIONS, ((1, False), (2, True))
+    ):
+        two_steps(loss, penalty, network, augment, *turns)
 
 
 # The course of a step ----------------------------------------------------------------------------
