@@ -34,24 +34,32 @@ def generator(seed: int, stream: str, step: int) -> np.random.Generator:
     step : 0 <= step < 2**32, the lower half.
     """
     _check_seed(seed)
-    if not 0 <= step < 2**32:
-        raise UsageError(f"step {step} of stream '{stream}' is not in [0, 2**32)")
-    key = np.array([seed, zlib.crc32(stream.encode()) << 32 | step], dtype=np.uint64)
+    key = np.array(_key(seed, stream, step), dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
 
 
 def draw(stream: str) -> np.random.Generator:
     """Return the next generator of `stream` and advance the stream's counter."""
-    step = _counters.get(stream, 0)
-    _counters[stream] = step + 1
-    return generator(_seed, stream, step)
+    return generator(_seed, stream, _advance(stream))
 
 
 def next_key(stream: str) -> tuple[int, int]:
     """Return the key of the generator that `draw` would return, and advance the counter."""
+    return _key(_seed, stream, _advance(stream))
+
+
+def _advance(stream: str) -> int:
+    """The step of a stream that comes next; it is taken now."""
     step = _counters.get(stream, 0)
     _counters[stream] = step + 1
-    return _seed, zlib.crc32(stream.encode()) << 32 | step
+    return step
+
+
+def _key(seed: int, stream: str, step: int) -> tuple[int, int]:
+    """The two words of Philox's key."""
+    if not 0 <= step < 2**32:
+        raise UsageError(f"step {step} of stream '{stream}' is not in [0, 2**32)")
+    return seed, zlib.crc32(stream.encode()) << 32 | step
 
 
 def uniform(stream: str, shape: Sequence[int], dtype: Any = np.float32, device: str = "cpu") -> Any:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from minigan.backend import to_device
 from minigan.random import generator
 
 from .dataset import Dataset
-from .ordered import Indices, Ordered
+from .ordered import Indices, Ordered, Shown
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Shown):
     """What one training step sees.
 
     images : float32 (B, C, H, W) in [-1, 1].
@@ -26,14 +25,6 @@ class Batch:
     images: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64] | None
     indices: Indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def to(self, device: str) -> Batch:
-        """The same batch with images and labels as arrays on `device`."""
-        labels = None if self.labels is None else to_device(self.labels, device)
-        return replace(self, images=to_device(self.images, device), labels=labels)
 
 
 class Batches(Ordered[Batch]):

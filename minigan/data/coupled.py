@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from minigan.backend import to_device
 from minigan.errors import DataError
 from minigan.random import generator
 
 from .batches import Batches
 from .dataset import Dataset
 from .frame import draws_of
-from .ordered import B, Indices, Ordered
+from .ordered import B, Indices, Ordered, Shown
 from .pixels import to_float
 from .views import LabelDataset, PairDataset, UnpairedDataset
 
 Floats = npt.NDArray[np.float32]
 Maps = npt.NDArray[np.int64]
-Shown = TypeVar("Shown", "PairBatch", "LabelBatch", "UnpairedBatch")
 
 
 @dataclass(frozen=True)
-class PairBatch:
+class PairBatch(Shown):
     """a is given, b is wanted: float32 (B, C, H, W) in [-1, 1]; indices int64 (B,)."""
 
     a: Floats
@@ -37,16 +35,9 @@ class PairBatch:
         """What the generator shall make."""
         return self.b
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def to(self, device: str) -> PairBatch:
-        """The same batch with its pictures on `device`."""
-        return _moved(self, device)
-
 
 @dataclass(frozen=True)
-class LabelBatch:
+class LabelBatch(Shown):
     """Photos with the class of each pixel.
 
     photos : float32 (B, C, H, W) in [-1, 1].
@@ -67,16 +58,9 @@ class LabelBatch:
         """What the generator shall make."""
         return self.photos
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def to(self, device: str) -> LabelBatch:
-        """The same batch with its pictures on `device`."""
-        return _moved(self, device)
-
 
 @dataclass(frozen=True)
-class UnpairedBatch:
+class UnpairedBatch(Shown):
     """a and b: float32 (B, C, H, W) in [-1, 1], independent of one another.
 
     indices : int64 (B, 2), the numbers in A and in B.
@@ -90,20 +74,6 @@ class UnpairedBatch:
     def images(self) -> Floats:
         """The pictures of kind B."""
         return self.b
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def to(self, device: str) -> UnpairedBatch:
-        """The same batch with its pictures on `device`."""
-        return _moved(self, device)
-
-
-def _moved(batch: Shown, device: str) -> Shown:
-    """The batch with all arrays but the indices on a device."""
-    known = ((field.name, getattr(batch, field.name)) for field in fields(batch))
-    arrays = {n: to_device(v, device) for n, v in known if v is not None and n != "indices"}
-    return replace(batch, **arrays)
 
 
 class _Jittered(Ordered[B]):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from dataclasses import fields, replace
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from minigan.backend import to_device
 from minigan.errors import DataError, MiniganError, UsageError
 from minigan.random import generator
 
@@ -21,6 +23,22 @@ from .dataset import Dataset
 
 Indices = npt.NDArray[np.int64]
 B = TypeVar("B")
+
+
+class Shown:
+    """What one step sees: a dataclass of arrays (or None), `indices` among them."""
+
+    indices: Indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def to(self, device: str) -> Self:
+        """The same batch with all arrays but the indices on `device`."""
+        whole: Any = self
+        known = ((field.name, getattr(self, field.name)) for field in fields(whole))
+        arrays = {n: to_device(v, device) for n, v in known if v is not None and n != "indices"}
+        return replace(whole, **arrays)
 
 
 class Ordered(ABC, Generic[B]):

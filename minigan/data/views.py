@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -57,16 +57,14 @@ def joint_fingerprint(*parts: Dataset | None, extra: Any = None) -> str:
     return hashlib.sha256("\n".join([*known, repr(extra)]).encode()).hexdigest()
 
 
-class PairDataset(View):
-    """Pictures that belong together: `b` is what shall be made of `a`.
+class TwoSided(View):
+    """Pictures of two sides, `a` and `b`; `images` and `raw` are those of b, cut in the centre.
 
-    a, b : datasets of equal length and size; number i of both is a pair.
-    frame : what is shown of them. `images` and `raw` are those of b, cut in the centre.
+    frame : what is shown of them.
     """
 
     def __init__(self, name: str, a: Dataset, b: Dataset, frame: Frame, **known: Any) -> None:
-        shape = b.image_shape[0], *frame.shape
-        super().__init__(name, len(b), shape, **known)
+        super().__init__(name, len(b), (b.image_shape[0], *frame.shape), **known)
         self.a, self.b, self.frame = a, b, frame
 
     @cached_property
@@ -76,10 +74,18 @@ class PairDataset(View):
     def raw(self, indices: Indices) -> Bytes:
         return self.frame.cut(self.b.raw(indices))
 
-    def turned(self) -> PairDataset:
-        """The same pairs, to be translated the other way."""
+    def turned(self) -> Self:
+        """The same pictures with a and b exchanged."""
         known: dict[str, Any] = {"split": self.split, "source": self.source}
-        return PairDataset(self.name, self.b, self.a, self.frame, **known)
+        return type(self)(self.name, self.b, self.a, self.frame, **known)
+
+
+class PairDataset(TwoSided):
+    """Pictures that belong together, number i of a and of b: `b` is what shall be made of `a`."""
+
+
+class UnpairedDataset(TwoSided):
+    """Pictures of two kinds, in any number."""
 
 
 class LabelDataset(View):
@@ -129,26 +135,6 @@ class LabelDataset(View):
         a = _Coloured(self.label_maps, self.colours)
         known: dict[str, Any] = {"split": self.split, "source": self.source}
         return PairDataset(self.name, a, self.photos, self.frame, **known)
-
-
-class UnpairedDataset(View):
-    """Pictures of two kinds, A and B, in any number; `images` and `raw` are those of b."""
-
-    def __init__(self, name: str, a: Dataset, b: Dataset, frame: Frame, **known: Any) -> None:
-        super().__init__(name, len(b), (b.image_shape[0], *frame.shape), **known)
-        self.a, self.b, self.frame = a, b, frame
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return joint_fingerprint(self.a, self.b, extra=self.frame)
-
-    def raw(self, indices: Indices) -> Bytes:
-        return self.frame.cut(self.b.raw(indices))
-
-    def turned(self) -> UnpairedDataset:
-        """The same pictures with A and B exchanged."""
-        known: dict[str, Any] = {"split": self.split, "source": self.source}
-        return UnpairedDataset(self.name, self.b, self.a, self.frame, **known)
 
 
 class ImagesOf(View):

@@ -6,6 +6,20 @@ from collections.abc import Collection
 
 from minigan.backend import Array
 from minigan.errors import UsageError, did_you_mean
+from minigan.optim.base import Rate
+from minigan.optim.schedules import linear_to_zero
+
+
+def falling(lr: float, decay_start: int, decay_end: int) -> Rate:
+    """A rate that falls in a line to 0 between two steps; a constant if `decay_end` is 0."""
+    if not decay_end:
+        return lr
+    if not 0 <= decay_start < decay_end:
+        raise UsageError(
+            f"decay_start={decay_start}, decay_end={decay_end}: no time to fall",
+            fix="let decay_end be larger, or 0 for a constant rate",
+        )
+    return linear_to_zero(lr, decay_start, decay_end)
 
 
 def check_choice(option: str, value: str, choices: Collection[str]) -> None:

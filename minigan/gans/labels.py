@@ -20,11 +20,10 @@ from minigan import autograd, optim, random
 from minigan.backend import Array
 from minigan.data.pixels import to_uint8
 from minigan.errors import ShapeError, UsageError
+from minigan.gans.checks import falling
 from minigan.gans.game import Game, Player
 from minigan.gans.label_maps import UNKNOWN, Maps, check_maps, coloured, edges_of, maps_of
 from minigan.gans.sampling import Standing, sampling
-from minigan.optim.base import Rate
-from minigan.optim.schedules import linear_to_zero
 from minigan.tensor import Tensor
 
 PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of VGG's relu1_1 ... relu5_1
@@ -67,13 +66,7 @@ class LabelGame(Game):
     ) -> Player:
         """One side, with Adam, whose rate may fall to 0 between decay_start and decay_end."""
         parameters = [p for net in nets for p in net.parameters()]
-        start, end = recipe["decay_start"], recipe["decay_end"]
-        if end and not 0 <= start < end:
-            raise UsageError(
-                f"decay_start={start}, decay_end={end}: no time to fall",
-                fix="let decay_end be larger, or 0 for a constant rate",
-            )
-        rate: Rate = linear_to_zero(lr, start, end) if end else lr
+        rate = falling(lr, recipe["decay_start"], recipe["decay_end"])
         betas = recipe["beta1"], recipe["beta2"]
         return Player(name, parameters, optim.Adam(parameters, rate, betas), losses)
 

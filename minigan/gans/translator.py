@@ -25,12 +25,10 @@ import numpy as np
 from minigan import autograd, nn, optim, random
 from minigan.backend import Array
 from minigan.errors import ShapeError, UsageError
-from minigan.gans.checks import check_choice
+from minigan.gans.checks import check_choice, falling
 from minigan.gans.game import Game, Player
 from minigan.gans.sampling import Standing, sampling
 from minigan.losses import AdversarialLoss, adversarial
-from minigan.optim.base import Rate
-from minigan.optim.schedules import linear_to_zero
 from minigan.tensor import Tensor
 
 LOSSES = ("ns", "lsgan", "hinge")
@@ -77,16 +75,12 @@ class Translator(Game):
         ema: float = 0.0,
         previews: int = 8,
     ) -> None:
-        if decay_end and not 0 <= decay_start < decay_end:
-            raise UsageError(
-                f"decay_start={decay_start}, decay_end={decay_end}: no time to fall",
-                fix="let decay_end be larger, or 0 for a constant rate",
-            )
         self.networks, self.image_shape = networks, image_shape
         self.loss = patch_loss(loss)
         self.middle = 0.5 if loss == "lsgan" else 0.0  # between the logits of reals and of fakes
-        self.betas, self.rates = (beta1, beta2), {"G": lr, "D": lr_d}
-        self.decay = decay_start, decay_end
+        decay = decay_start, decay_end
+        self.betas = beta1, beta2
+        self.rates = {"G": falling(lr, *decay), "D": falling(lr_d, *decay)}
         self.ema = {name: optim.EMA(networks[name], ema) for name in averaged} if ema else {}
         self.previews, self.kept = previews, (np.empty(0), np.empty(0))
         self.log = {}
@@ -94,10 +88,8 @@ class Translator(Game):
     def player(self, name: str, losses: Any, *nets: nn.Module) -> Player:
         """One side, which owns several networks, with one optimizer for all of them."""
         parameters = [p for net in nets for p in net.parameters()]
-        rate: Rate = self.rates[name]
-        if self.decay[1]:
-            rate = linear_to_zero(self.rates[name], *self.decay)
-        return Player(name, parameters, optim.Adam(parameters, rate, self.betas), losses)
+        rule = optim.Adam(parameters, self.rates[name], self.betas)
+        return Player(name, parameters, rule, losses)
 
     # Pictures ------------------------------------------------------------------------------------
 

@@ -142,8 +142,7 @@ class StepGraph:
         """What the host computes, on the device; computed and copied anew in every run."""
         arrays: list[Array] = []
         self.again(lambda: arrays.append(self._put(np.asarray(compute()))))
-        array = arrays.pop()
-        return array
+        return arrays.pop()
 
     def sees(self, args: tuple[Any, ...]) -> bool:
         """Whether a launch with these arguments is to happen."""
